@@ -1,0 +1,75 @@
+"""Instances: what one request found in one image, best score first.
+
+Everything here is NumPy on the host. Masks stay low-resolution maps until someone writes them,
+so memory does not grow with the size of the image times the number of instances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam3_image.masks import Mask, Upsampler
+
+
+@dataclass(frozen=True)
+class Instances:
+    """N instances of one image, sorted by score, best first.
+
+    size: (height, width) of the image in pixels, as a person sees it (EXIF applied).
+    maps: (N, h, w) float32 low-resolution maps; a full-size pixel belongs to instance i when the
+        bilinearly upsampled `maps[i]` is > `cut`. For *find* they are probabilities, for *pick*
+        logits, each as in transformers' own post-processing.
+    cut: the value to exceed, in the unit of `maps`.
+    boxes: (N, 4) float32, xyxy in pixels, origin top left. Of the model for *find*, around the
+        prompt's mask for *pick*; not clipped to the image.
+    scores: (N,) float32 in 0–1. *find*: sigmoid(logit) · sigmoid(presence). *pick*: predicted IoU.
+    presence: (N,) float32 in 0–1, the probability that the concept is in the image at all.
+    concepts: N names, the concept that found each instance ("visual" where there was no text).
+    candidates: (N,) int64, for *pick* the index of the candidate mask, else 0.
+    prompts: (N,) int64, the index of the prompt (concept, or object to pick) in the request.
+    """
+
+    size: tuple[int, int]
+    maps: NDArray[np.float32]
+    cut: float
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    presence: NDArray[np.float32]
+    concepts: tuple[str, ...]
+    candidates: NDArray[np.int64]
+    prompts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.concepts)
+
+    @cached_property
+    def upsampler(self) -> Upsampler:
+        """The weights that turn `maps` into masks of `size`, shared by all instances."""
+        return Upsampler.between((self.maps.shape[1], self.maps.shape[2]), self.size)
+
+    def mask(self, index: int) -> Mask:
+        """The full-size mask of one instance, computed at each call (a few milliseconds)."""
+        return self.upsampler.mask(self.maps[index], self.cut)
+
+    def masks(self) -> Iterator[Mask]:
+        """The full-size masks one after the other, best score first."""
+        return (self.mask(index) for index in range(len(self)))
+
+    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> Instances:
+        """Those instances, in that order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return replace(
+            self,
+            maps=self.maps[chosen],
+            boxes=self.boxes[chosen],
+            scores=self.scores[chosen],
+            presence=self.presence[chosen],
+            concepts=tuple(self.concepts[i] for i in chosen),
+            candidates=self.candidates[chosen],
+            prompts=self.prompts[chosen],
+        )
