@@ -1,0 +1,157 @@
+"""The Cog door: declares the inputs, calls the package, returns one file.
+
+`cog build` reads this file without running it, so every default, bound and description below is
+a plain literal (`tests/test_cog_static.py` holds the rules).
+"""
+
+import os
+from typing import List, Optional  # noqa: UP035 - Cog's static parser knows these spellings
+
+from cog import BasePredictor, Input, Path
+
+from sam3_image.export import Output
+from sam3_image.prompts import Query
+from sam3_image.service import Service, Settings
+
+
+class Predictor(BasePredictor):
+    """SAM 3: find every instance of a concept, or pick the object under a point or box."""
+
+    def setup(self) -> None:
+        """Load the weights onto the device; fails with one line that says what to do."""
+        self.service = Service(Settings.from_environment(os.environ))
+
+    def healthcheck(self) -> bool:
+        """True while the device answers."""
+        return self.service.healthy()
+
+    def predict(
+        self,
+        image: Path = Input(
+            description="Image to segment: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, HEIC or AVIF",
+        ),
+        prompt: str = Input(
+            default="person",
+            description="The concept to find, in a few words (at most 500 characters, 32 tokens). With boxes, the default stands for the boxes alone",
+            max_length=500,
+        ),
+        threshold: float = Input(
+            default=0.5, ge=0.0, le=1.0, description="Keep instances with a score above this"
+        ),
+        save_overlay: bool = Input(
+            default=False, description="Add the overlay picture to the ZIP file"
+        ),
+        mask_only: bool = Input(
+            default=False,
+            description="The picture is a black-and-white mask instead of an overlay on the image",
+        ),
+        return_zip: bool = Input(
+            default=True,
+            description="Return a ZIP file with one PNG mask per instance, best score first; else one picture",
+        ),
+        mask_opacity: float = Input(
+            default=0.5, ge=0.0, le=1.0, description="Opacity of the overlay, 0 to 1"
+        ),
+        mask_color: str = Input(
+            default="green",
+            choices=["green", "red", "blue", "yellow", "cyan", "magenta", "distinct"],
+            description="Colour of the overlay; distinct gives each instance its own",
+        ),
+        task: str = Input(
+            default="concept",
+            choices=["concept", "visual"],
+            description="concept finds every instance of a text or of exemplar boxes; visual picks the object under points or a box",
+        ),
+        prompts: Optional[List[str]] = Input(
+            default=None, description="Up to 16 concepts in one request, instead of prompt"
+        ),
+        boxes: Optional[str] = Input(
+            default=None,
+            description="JSON, [[x0,y0,x1,y1],...] in pixels of the upright image. concept: exemplars; visual: one object per box",
+        ),
+        box_labels: Optional[str] = Input(
+            default=None,
+            description="JSON, one label per exemplar box: 1 find more like this, 0 exclude what looks like this. Default: all 1",
+        ),
+        points: Optional[str] = Input(
+            default=None,
+            description="JSON, [[x,y],...] in pixels of the upright image, all on one object; visual only",
+        ),
+        point_labels: Optional[str] = Input(
+            default=None,
+            description="JSON, one label per point: 1 on the object, 0 off it. Default: all 1",
+        ),
+        multimask_output: bool = Input(
+            default=False,
+            description="visual: return the three candidates of each object, best first, instead of one mask",
+        ),
+        mask_threshold: float = Input(
+            default=0.5,
+            ge=0.0,
+            le=1.0,
+            description="Probability above which a pixel belongs to the mask",
+        ),
+        nms_iou_threshold: Optional[float] = Input(
+            default=None,
+            ge=0.0,
+            le=1.0,
+            description="Drop an instance whose mask overlaps a better one by more than this IoU, across all prompts",
+        ),
+        max_instances: Optional[int] = Input(
+            default=None, ge=1, description="Keep only the best N instances"
+        ),
+        apply_mask: bool = Input(
+            default=False,
+            description="The picture is the objects cut out: transparent outside (PNG, WebP) or white (JPEG)",
+        ),
+        output_format: str = Input(
+            default="png",
+            choices=["png", "jpg", "webp"],
+            description="Format of pictures; masks are always PNG",
+        ),
+        show_labels: bool = Input(
+            default=False, description="Draw box, concept and score of each instance on the overlay"
+        ),
+        annotation_format: str = Input(
+            default="none",
+            choices=["none", "coco", "rle", "polygon"],
+            description="Add annotations.json to the ZIP; with return_zip false, return the JSON alone",
+        ),
+        input_size_percent: int = Input(
+            default=100,
+            ge=25,
+            le=100,
+            description="Resolution of the encoder in percent, for speed and memory",
+        ),
+    ) -> Path:
+        """Segment one image; see the README for what each input does and which go together."""
+        query = Query(
+            task=task,
+            prompt=prompt,
+            prompts=prompts,
+            boxes=boxes,
+            box_labels=box_labels,
+            points=points,
+            point_labels=point_labels,
+            multimask_output=multimask_output,
+            threshold=threshold,
+            mask_threshold=mask_threshold,
+            nms_iou_threshold=nms_iou_threshold,
+            max_instances=max_instances,
+            input_size_percent=input_size_percent,
+        )
+        output = Output(
+            return_zip=return_zip,
+            save_overlay=save_overlay,
+            mask_only=mask_only,
+            mask_opacity=mask_opacity,
+            mask_color=mask_color,
+            apply_mask=apply_mask,
+            output_format=output_format,
+            show_labels=show_labels,
+            annotation_format=annotation_format,
+        )
+        result = self.service.run(image, query, output)
+        for name, value in result.metrics.items():
+            self.record_metric(name, value)
+        return Path(result.path)
