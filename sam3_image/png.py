@@ -1,0 +1,169 @@
+"""Pixels and masks → PNG bytes, ten to thirty times faster than Pillow, read by every decoder.
+
+The time of a PNG is the time of its deflate. ISA-L's deflate is several times faster than zlib's
+at about the same size, and a picture is cut into bands of rows that are compressed side by side.
+A mask is zero almost everywhere: rows that hold nothing of the object are never even made.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import NDArray
+
+from sam3_image.masks import Mask
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # channels → grayscale, RGB, RGBA in the header
+FILTER_NONE, FILTER_UP = 0, 2
+
+ZLIB_HEADER = b"\x78\x01"  # deflate with a 32 KiB window, fastest level
+DEFLATE_END = b"\x03\x00"  # an empty last block: closes a stream made of blocks that are not last
+RAW_DEFLATE = -15  # window bits; negative leaves header and checksum to us
+LEVEL = 1  # ISA-L's 2 and 3 save under 2 % on photographs; 3 is ten times slower on masks
+ADLER_MODULUS = 65521
+
+# Raw bytes compressed as one unit: small enough for the cache of a core and to give every
+# thread work, large enough that restarting the 32 KiB window costs nothing measurable.
+BAND_BYTES = 1 << 19
+
+
+def encode(pixels: NDArray[np.uint8], threads: int | None = None) -> bytes:
+    """A PNG of the picture.
+
+    pixels: (H, W) grayscale, (H, W, 3) RGB or (H, W, 4) RGBA, uint8.
+    threads: how many compress at the same time; None for one per available core, 8 at most.
+    """
+    channels = 1 if pixels.ndim == 2 else pixels.shape[-1]
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or channels not in COLOUR_TYPES:
+        raise ValueError(
+            f"a PNG needs uint8 pixels (H, W), (H, W, 3) or (H, W, 4), "
+            f"not {pixels.dtype} {pixels.shape}"
+        )
+    height, width = pixels.shape[:2]
+    if not height or not width:
+        raise ValueError(f"a PNG needs at least one pixel, not {pixels.shape}")
+    rows = np.ascontiguousarray(pixels).reshape(height, width * channels)
+    step = max(1, BAND_BYTES // (rows.shape[1] + 1))
+    starts = range(0, height, step)
+
+    def band(start: int) -> Segment:
+        return _deflate(_filtered_up(rows, start, min(start + step, height)))
+
+    workers = min(len(starts), threads or min(8, available_cores()))
+    if workers == 1:
+        segments = [band(start) for start in starts]
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            segments = list(pool.map(band, starts))
+    return _file(width, height, COLOUR_TYPES[channels], segments)
+
+
+def encode_mask(mask: Mask) -> bytes:
+    """An 8-bit grayscale PNG of the whole image, 255 inside the mask and 0 outside.
+
+    One thread and well under a megabyte of memory beside the mask: call it from several threads.
+    """
+    return _file(mask.size[1], mask.size[0], COLOUR_TYPES[1], list(_mask_segments(mask)))
+
+
+def available_cores() -> int:
+    """Cores this process may run on (a container's CPU set is respected where known)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the filtered rows, compressed on its own and ending on a byte boundary.
+
+    data: deflate blocks, none of them last, that refer to nothing outside the segment.
+    adler: Adler-32 of the raw bytes alone.
+    length: how many raw bytes.
+    """
+
+    data: bytes
+    adler: int
+    length: int
+
+
+def _deflate(raw: NDArray[np.uint8]) -> Segment:
+    compressor = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, RAW_DEFLATE)
+    data = compressor.compress(raw) + compressor.flush(isal_zlib.Z_SYNC_FLUSH)
+    return Segment(data=data, adler=isal_zlib.adler32(raw), length=raw.size)
+
+
+def _filtered_up(rows: NDArray[np.uint8], start: int, stop: int) -> NDArray[np.uint8]:
+    """Rows [start, stop) less the row above each, with the filter byte that PNG wants first.
+
+    On photographs as good as Sub and 3 % short of Average, and a single subtraction.
+    """
+    filtered = np.empty((stop - start, rows.shape[1] + 1), dtype=np.uint8)
+    filtered[:, 0] = FILTER_UP
+    body = filtered[:, 1:]
+    if start == 0:
+        body[0] = rows[0]
+        np.subtract(rows[1:stop], rows[: stop - 1], out=body[1:])
+    else:
+        np.subtract(rows[start:stop], rows[start - 1 : stop - 1], out=body)
+    return filtered
+
+
+def _mask_segments(mask: Mask) -> Iterator[Segment]:
+    (height, width), (held, span) = mask.size, mask.inside.shape
+    stride = width + 1  # a row and its filter byte, which is 0 (FILTER_NONE) too
+    yield from _zeros(mask.y * stride)
+    step = max(1, BAND_BYTES // stride)
+    # Columns beside the region stay zero in this buffer, so it is cleared once only.
+    buffer = np.full((min(step, held), stride), FILTER_NONE, dtype=np.uint8)
+    inside = mask.inside.view(np.uint8)
+    left = 1 + mask.x
+    for start in range(0, held, step):
+        part = inside[start : start + step]
+        band = buffer[: part.shape[0]]
+        np.multiply(part, 255, out=band[:, left : left + span])
+        yield _deflate(band)
+    yield from _zeros((height - mask.y - held) * stride)
+
+
+def _zeros(count: int) -> Iterator[Segment]:
+    """`count` zero bytes: one band is compressed and then said as often as it takes."""
+    repeats, rest = divmod(count, BAND_BYTES)
+    if repeats:
+        band = _deflate(np.zeros(BAND_BYTES, dtype=np.uint8))
+        yield from [band] * repeats
+    if rest:
+        yield _deflate(np.zeros(rest, dtype=np.uint8))
+
+
+def _file(width: int, height: int, colour_type: int, segments: list[Segment]) -> bytes:
+    """A whole PNG, one IDAT chunk per segment."""
+    low, high = 1, 0
+    for segment in segments:
+        # Adler-32 of a concatenation: `low` sums the bytes, `high` sums `low` after each byte.
+        high = (high + (segment.adler >> 16) + segment.length * (low - 1)) % ADLER_MODULUS
+        low = (low + (segment.adler & 0xFFFF) - 1) % ADLER_MODULUS
+    header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
+    trailer = DEFLATE_END + struct.pack(">I", high << 16 | low)
+    return b"".join(
+        (
+            SIGNATURE,
+            *_chunk(b"IHDR", header),
+            *_chunk(b"IDAT", ZLIB_HEADER),
+            *(piece for segment in segments for piece in _chunk(b"IDAT", segment.data)),
+            *_chunk(b"IDAT", trailer),
+            *_chunk(b"IEND", b""),
+        )
+    )
+
+
+def _chunk(kind: bytes, data: bytes) -> tuple[bytes, bytes, bytes]:
+    checksum = isal_zlib.crc32(data, isal_zlib.crc32(kind))
+    return struct.pack(">I", len(data)) + kind, data, struct.pack(">I", checksum)
