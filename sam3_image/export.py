@@ -1,0 +1,163 @@
+"""Instances and the picture → the one file that the caller asked for."""
+
+from __future__ import annotations
+
+import errno
+import io
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from sam3_image import png
+from sam3_image.annotations import Annotations
+from sam3_image.errors import OutputError
+from sam3_image.instances import Instances
+from sam3_image.masks import Mask
+from sam3_image.output import Output
+from sam3_image.render import Canvas, Style
+
+if TYPE_CHECKING:
+    from sam3_image.images import Image
+
+__all__ = ["Output", "write"]
+
+# Full colour resolution (4:4:4): halved, as is usual, it smears the edges of a tint.
+JPEG: dict[str, Any] = {"format": "JPEG", "quality": 90, "subsampling": 0}
+WEBP: dict[str, Any] = {"format": "WEBP", "quality": 90, "method": 2}
+# Cut-outs keep the colour of every pixel, so their WebP is lossless; 0 is its fastest effort.
+WEBP_EXACT: dict[str, Any] = {"format": "WEBP", "lossless": True, "quality": 0, "method": 0}
+
+# ISA-L leaves Python's lock while it works, so masks are encoded side by side. The backlog
+# bounds how many encoded masks wait for their turn in the ZIP.
+ENCODERS = 4
+BACKLOG = 2 * ENCODERS
+
+# ZIP cannot store an earlier date; a fixed one makes equal results equal bytes.
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+ZIP_MODE = 0o100644 << 16
+
+ADVICE = {
+    errno.ENOSPC: "free some disk space and try again",
+    errno.EDQUOT: "free some disk space and try again",
+    errno.EROFS: "mount the folder for temporary files (TMPDIR) writable",
+    errno.EACCES: "give this process the right to write there, or set TMPDIR to another folder",
+    errno.ENOENT: "the folder vanished while the prediction ran; try again",
+}
+
+
+def write(image: Image, instances: Instances, output: Output, folder: Path) -> Path:
+    """Writes the result into `folder` (which exists) and returns its path.
+
+    The file is `masks.zip`, `mask.png`, `overlay.*`, `cutout.*` or `annotations.json`. No
+    instance is a result, too: a ZIP without masks, the untouched picture, a black mask, an empty
+    list. `image.size` and `instances.size` are the same (height, width).
+
+    Raises `InputError` where `output_format` cannot hold the size of the image, `OutputError`
+    where the file cannot be written.
+    """
+    output.check_size(image.size)
+    try:
+        if output.return_zip:
+            return _write_zip(image, instances, output, folder / "masks.zip")
+        name, content = _one_file(image, instances, output)
+        path = folder / name
+        path.write_bytes(content)
+        return path
+    except OSError as error:
+        advice = ADVICE.get(error.errno or 0, "check the folder and try again")
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot write the result to {folder}: {reason}; {advice}") from error
+
+
+def _one_file(image: Image, instances: Instances, output: Output) -> tuple[str, bytes]:
+    if output.wants_annotations:
+        annotations = Annotations(instances, output.annotation_format)
+        for mask in instances.masks():
+            annotations.add(mask)
+        return "annotations.json", annotations.encode()
+    canvas = Canvas(image.pixels, _style(output))
+    for mask in instances.masks():
+        canvas.add(mask)
+    if output.mask_only:
+        return "mask.png", png.encode(canvas.silhouette())
+    return next(_pictures(canvas, instances, output))
+
+
+def _write_zip(image: Image, instances: Instances, output: Output, path: Path) -> Path:
+    canvas = None
+    if output.wants_overlay or output.apply_mask:
+        canvas = Canvas(image.pixels, _style(output))
+    annotations = None
+    if output.wants_annotations:
+        annotations = Annotations(instances, output.annotation_format)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        consumers = [consumer.add for consumer in (canvas, annotations) if consumer]
+        for index, content in enumerate(_encoded(_tee(instances.masks(), consumers))):
+            _store(archive, f"mask_{index:03}.png", content)
+        if canvas:
+            for name, content in _pictures(canvas, instances, output):
+                _store(archive, name, content)
+        if annotations:
+            _store(archive, "annotations.json", annotations.encode())
+    return path
+
+
+def _pictures(canvas: Canvas, instances: Instances, output: Output) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each picture in colour that `output` asks for."""
+    suffix = output.output_format
+    if output.wants_overlay:
+        yield f"overlay.{suffix}", encode_picture(canvas.overlay(instances), suffix)
+    if output.apply_mask:
+        pixels = canvas.cutout_on_white() if suffix == "jpg" else canvas.cutout()
+        yield f"cutout.{suffix}", encode_picture(pixels, suffix)
+
+
+def encode_picture(pixels: NDArray[np.uint8], output_format: str) -> bytes:
+    """A picture file: (H, W, 3) RGB or, not for jpg, (H, W, 4) RGBA uint8 → its bytes."""
+    if output_format == "png":
+        return png.encode(pixels)
+    has_alpha = pixels.shape[2] == 4
+    options = JPEG if output_format == "jpg" else WEBP_EXACT if has_alpha else WEBP
+    buffer = io.BytesIO()
+    Pillow.fromarray(pixels).save(buffer, **options)
+    return buffer.getvalue()
+
+
+def _style(output: Output) -> Style | None:
+    if not output.wants_overlay:
+        return None
+    return Style(output.mask_color, output.mask_opacity, output.show_labels)
+
+
+def _tee(masks: Iterator[Mask], consumers: Sequence[Callable[[Mask], None]]) -> Iterator[Mask]:
+    """The same masks, each shown to every consumer on its way."""
+    for mask in masks:
+        for consume in consumers:
+            consume(mask)
+        yield mask
+
+
+def _encoded(masks: Iterator[Mask]) -> Iterator[bytes]:
+    """The PNG of each mask, in order, made by a few threads with a bounded backlog."""
+    with ThreadPoolExecutor(min(ENCODERS, png.available_cores())) as pool:
+        waiting: deque[Future[bytes]] = deque()
+        for mask in masks:
+            waiting.append(pool.submit(png.encode_mask, mask))
+            if len(waiting) > BACKLOG:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _store(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    entry = zipfile.ZipInfo(name, ZIP_DATE)
+    entry.create_system = 3  # Unix on every machine, or the bytes would differ
+    entry.external_attr = ZIP_MODE
+    archive.writestr(entry, content)
