@@ -1,0 +1,210 @@
+"""Weights: where they are, that they are whole and SAM 3's, and onto the device in one dtype.
+
+The folder is laid out as `facebook/sam3`: `config.json` (a `Sam3VideoConfig`), tokenizer files and
+safetensors with the keys `detector_model.*`, `tracker_neck.*` and `tracker_model.*`. Pickles are
+never opened. transformers only warns about missing weights and fills them with noise; here every
+doubt is an error, raised within seconds.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, CLIPTokenizer, PreTrainedModel, Sam3Model, Sam3TrackerModel
+from transformers.utils import logging as transformers_logging
+
+from sam3_image.device import Placement
+from sam3_image.errors import CheckpointError, shown
+
+MODEL_TYPES = ("sam3_video", "sam3")
+# How many faulty weights an error names.
+NAMED = 3
+
+
+class _Tracker(Sam3TrackerModel):
+    """Sam3TrackerModel whose prompt encoder stays float32.
+
+    It turns pixel coordinates into phases; in bfloat16 a click would be off by several pixels.
+    """
+
+    _keep_in_fp32_modules_strict = ("shared_image_embedding", "prompt_encoder")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder of weights that was found to be complete on disk; nothing is loaded yet."""
+
+    folder: Path
+    config: Any  # Sam3VideoConfig or Sam3Config
+
+    @classmethod
+    def open(cls, folder: Path) -> Checkpoint:
+        """Check configuration and files of `folder`; raises CheckpointError."""
+        config = _read_config(folder)
+        files = sorted(folder.glob("*.safetensors"))
+        if not files:
+            raise CheckpointError(
+                f"There is no .safetensors file in {folder}. Fetch the weights again with "
+                "script/download-weights (pickled .pt and .bin files are never loaded)."
+            )
+        for file in files:
+            _check_whole(file)
+        return cls(folder=folder, config=config)
+
+    @property
+    def has_tracker(self) -> bool:
+        """Whether the half for task='visual' is in this checkpoint."""
+        return getattr(self.config, "tracker_config", None) is not None
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Size of the safetensors files."""
+        return sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
+
+    def tokenizer(self) -> CLIPTokenizer:
+        """The CLIP tokenizer of the text encoder; raises CheckpointError if it is not there."""
+        try:
+            return CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
+        except (OSError, ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"The tokenizer in {self.folder} cannot be loaded ({_first_line(error)}). "
+                "Fetch the weights again with script/download-weights."
+            ) from None
+
+    def detector(self, placement: Placement) -> Sam3Model:
+        """The half that finds concepts, with the vision backbone; raises CheckpointError."""
+        model = self._load(Sam3Model, copy.deepcopy(self.config), placement)
+        return model
+
+    def tracker(self, placement: Placement, detector: Sam3Model) -> Sam3TrackerModel:
+        """The half that picks objects, on the backbone of `detector`; raises CheckpointError.
+
+        Only its own neck, prompt encoder and mask decoder are read: the backbone is more than half
+        of all weights and is the same module in memory.
+        """
+        if not self.has_tracker:
+            raise CheckpointError(
+                f"{self.folder} holds no weights for task='visual'; use a checkpoint laid out as "
+                "facebook/sam3, or task='concept'."
+            )
+        config = copy.deepcopy(self.config)
+        # A backbone without layers is what transformers builds and throws away here.
+        config.tracker_config.vision_config.backbone_config.num_hidden_layers = 0
+        tracker = self._load(_Tracker, config, placement)
+        tracker.vision_encoder.backbone = detector.vision_encoder.backbone
+        return tracker
+
+    def _load(
+        self, kind: type[PreTrainedModel], config: Any, placement: Placement
+    ) -> Any:
+        # device_map makes safetensors write straight to the GPU; on the CPU it is not needed.
+        straight = {"device_map": str(placement.device)} if placement.device.type != "cpu" else {}
+        transformers_logging.set_verbosity_error()  # its warnings are our errors, below
+        try:
+            model, report = kind.from_pretrained(
+                self.folder,
+                config=config,
+                dtype=placement.dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **straight,
+            )
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise CheckpointError(
+                f"The weights in {self.folder} cannot be loaded: {_first_line(error)}. "
+                "Fetch them again with script/download-weights."
+            ) from None
+        _refuse(self.folder, "missing", sorted(report["missing_keys"]))
+        shapes = sorted(
+            f"{name} {tuple(found)} instead of {tuple(expected)}"
+            for name, found, expected in report["mismatched_keys"]
+        )
+        _refuse(self.folder, "of another shape than config.json says", shapes)
+        _refuse(self.folder, "not finite (NaN or infinity)", _not_finite(model))
+        return model.requires_grad_(False)
+
+
+def _read_config(folder: Path) -> Any:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} holds no config.json; give SAM3_WEIGHTS a folder laid out as facebook/sam3, "
+            "or fetch one with script/download-weights."
+        )
+    try:
+        found = json.loads(path.read_text()).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        raise CheckpointError(
+            f"{path} is no readable JSON object; fetch the weights again with "
+            "script/download-weights."
+        ) from None
+    if found not in MODEL_TYPES:
+        raise CheckpointError(
+            f"{path} describes a model of type {shown(found)}, not SAM 3 "
+            f"({' or '.join(MODEL_TYPES)}). Point SAM3_WEIGHTS at a SAM 3 checkpoint."
+        )
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever a damaged configuration makes transformers raise
+        raise CheckpointError(
+            f"{path} cannot be read as a SAM 3 configuration: {_first_line(error)}. "
+            "Fetch the weights again with script/download-weights."
+        ) from None
+
+
+def _check_whole(file: Path) -> None:
+    """Compare a safetensors file's length with what its header promises, without reading it.
+
+    Layout: 8 bytes header length (little endian), JSON header, tensors at `data_offsets`.
+    """
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(length)) if length < size else None
+        if header is None:
+            raise ValueError("header longer than the file")
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        promised = 8 + length + max(ends, default=0)
+    except (OSError, ValueError, KeyError, TypeError, struct.error):
+        raise CheckpointError(
+            f"{file} is no safetensors file or its start is damaged. "
+            "Fetch it again with script/download-weights."
+        ) from None
+    if size != promised:
+        raise CheckpointError(
+            f"{file} has {size} bytes, but its header promises {promised}: the download is "
+            "incomplete or damaged. Fetch it again with script/download-weights."
+        )
+
+
+def _refuse(folder: Path, fault: str, names: list[str]) -> None:
+    if names:
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        raise CheckpointError(
+            f"{len(names)} weights in {folder} are {fault}: {', '.join(names[:NAMED])}{more}. "
+            "Fetch the weights again with script/download-weights."
+        )
+
+
+def _not_finite(model: PreTrainedModel) -> list[str]:
+    # A sum is NaN or infinite exactly when an element is (or, in float32, when it overflows, which
+    # no trained weight comes near): one pass, no mask of the size of the weights.
+    names = [name for name, _ in model.named_parameters()]
+    sums = torch.stack([weight.sum(dtype=torch.float32) for weight in model.parameters()])
+    return [name for name, value in zip(names, sums.tolist(), strict=True) if not math.isfinite(value)]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
