@@ -1,0 +1,167 @@
+"""Untrusted file → RGB pixels, upright, within limits; or one line that says why not.
+
+Order matters: what is it (a regular file), how long, which format, how large, can memory hold it;
+only then are pixels decoded. Nothing but `UserError` leaves this module.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import DecompressionBombError
+
+from sam3_image.errors import ImageError, MemoryLimitError, UserError, shown
+from sam3_image.formats import Format, check_effort, identify, open_header
+from sam3_image.limits import Limits, available_memory
+from sam3_image.pixels import orientation_of, upright_rgb
+
+__all__ = ["Image", "Limits", "decode", "open_image", "require_download"]
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image as a person sees it.
+
+    pixels: (H, W, 3) uint8 RGB in sRGB, C-contiguous; EXIF orientation applied, alpha on white.
+    format: name of the file's format, for logs.
+    """
+
+    pixels: NDArray[np.uint8]
+    format: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+def open_image(path: Path, limits: Limits) -> Image:
+    """Read one image file; of several frames or pages, the first.
+
+    Raises ImageError for a file that is none of ours, damaged, or over a limit, and
+    MemoryLimitError when this machine has not the memory to decode it.
+    """
+    return decode(_read(path, limits), limits)
+
+
+def decode(data: bytes, limits: Limits) -> Image:
+    """The same from a file's content."""
+    limits.check_bytes(len(data))
+    form = identify(data)
+    try:
+        with _quiet(), open_header(form, data) as picture:
+            width, height = picture.size
+            limits.check_size((height, width))
+            check_effort(form, picture, len(data), limits.pixels)
+            _check_memory(form, height * width)
+            picture.load()
+            limits.check_size(picture.size[::-1])  # a decoder may find another size than the header
+            return Image(upright_rgb(picture, orientation_of(picture)), form.name)
+    except UserError:
+        raise
+    except MemoryError:
+        raise _too_little_memory(form, len(data), None) from None
+    except Exception as error:
+        raise _damaged(form, error) from None
+
+
+def require_download(value: object) -> Path:
+    """The file behind an `image` input over HTTP, only if Cog itself downloaded it.
+
+    Cog turns URLs and data URLs into files of its own and hands them over as a `Path`; any other
+    string it passes on unchanged, as a `str`, and that could name any file of this machine.
+    Nothing is opened here. Raises ImageError, the same whether the file exists or not.
+    """
+    if isinstance(value, Path):
+        try:
+            info = os.lstat(value)
+        except (OSError, ValueError):
+            info = None
+        if (
+            info is not None
+            and stat.S_ISREG(info.st_mode)
+            and info.st_uid == os.geteuid()
+            and value.parent == Path(tempfile.gettempdir())
+        ):
+            return value
+    raise ImageError(
+        f"image is {shown(value)}, which is no URL; accepted are https://…, http://… and "
+        "data:image/…;base64,…: send the image itself or its address."
+    )
+
+
+def _read(path: Path, limits: Limits) -> bytes:
+    """The content of a regular file; devices, pipes and folders are refused unopened."""
+    name = shown(str(path))
+    try:
+        # Opening a device or a pipe can block or do something, so look first, and look again at
+        # what was opened. O_NONBLOCK: a pipe that was put in its place must not hang us.
+        _check_regular(os.stat(path), name)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as file:
+            info = os.fstat(handle)
+            _check_regular(info, name)
+            limits.check_bytes(info.st_size)
+            data = file.read(info.st_size)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ImageError(
+            f"The image {name} cannot be read ({reason}): check that it is there and readable."
+        ) from None
+    if not data:
+        raise ImageError(f"The image file {name} is empty (0 bytes): send it again.")
+    return data
+
+
+def _check_regular(info: os.stat_result, name: str) -> None:
+    if not stat.S_ISREG(info.st_mode):
+        kind = "a folder" if stat.S_ISDIR(info.st_mode) else "a device, pipe or socket"
+        raise ImageError(f"The image {name} is {kind}; only regular files are read: name one.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Pillow's warnings off the user's screen: what matters becomes an error of ours.
+
+    Only filters for Pillow's modules are added, so that even two threads that restore them in the
+    wrong order could lose nobody else's warning.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\b")
+        yield
+
+
+def _check_memory(form: Format, pixels: int) -> None:
+    available = available_memory()
+    if available is not None and pixels * form.cost > available:
+        raise _too_little_memory(form, pixels * form.cost, available)
+
+
+def _too_little_memory(form: Format, needed: int, available: int | None) -> MemoryLimitError:
+    have = "" if available is None else f", {available // 1_000_000:,} MB are free"
+    return MemoryLimitError(
+        f"Decoding the {form.name} needs about {needed // 1_000_000:,} MB of memory{have}: send a "
+        "smaller image, or try again when the machine is less busy."
+    )
+
+
+def _damaged(form: Format, error: Exception) -> ImageError:
+    if isinstance(error, DecompressionBombError):
+        return ImageError(
+            f"The {form.name} announces far more pixels than it shows: save it again, or send PNG."
+        )
+    cause = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    cause = cause or type(error).__name__
+    return ImageError(
+        f"The {form.name} is cut off or damaged ({cause[:80]}): send the whole file, or save it "
+        "again."
+    )

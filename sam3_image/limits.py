@@ -1,0 +1,117 @@
+"""How large an image may be, and how much memory this machine can still give.
+
+Limits are checked on the header of a file, before its pixels are decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from sam3_image.errors import ImageError, UserError, shown
+
+# Default limits. 120 megapixels take in every phone's and camera's single shots but the 200
+# megapixel modes; such an image costs about 1 GB while it is decoded.
+MAX_PIXELS = 120_000_000
+MAX_SIDE = 32_767  # pixels; OpenCV's drawing stops being exact beyond a signed 16-bit coordinate
+MAX_BYTES = 256 * 1024 * 1024
+
+# No variable may raise a limit beyond this: sizes then still fit everyone's signed 32-bit integers.
+CEILING = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an image file may measure at most.
+
+    pixels: width × height.
+    side: the longer of width and height, in pixels.
+    bytes: length of the file.
+    """
+
+    pixels: int = MAX_PIXELS
+    side: int = MAX_SIDE
+    bytes: int = MAX_BYTES
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Limits:
+        """Defaults, overridden by `SAM3_MAX_PIXELS`, `SAM3_MAX_SIDE` and `SAM3_MAX_BYTES`.
+
+        Raises UserError for a value that is no whole number from 1 to 1,000,000,000.
+        """
+        given = {
+            field.name: _number(variable, text)
+            for field in fields(cls)
+            if (text := environ.get(variable := f"SAM3_MAX_{field.name.upper()}"))
+        }
+        return cls(**given)
+
+    def check_bytes(self, length: int) -> None:
+        """Raises ImageError when a file of `length` bytes is over the limit."""
+        if length > self.bytes:
+            raise ImageError(
+                f"The image file has {length:,} bytes; at most {self.bytes:,} are accepted: "
+                "send a smaller file (or raise SAM3_MAX_BYTES where the server runs)."
+            )
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raises ImageError when an image of `size` = (height, width) is over a limit."""
+        height, width = size
+        if height < 1 or width < 1:
+            raise ImageError(
+                f"The image is {width} × {height} pixels; each side needs at least 1: "
+                "send an image that has pixels."
+            )
+        if max(size) > self.side:
+            raise ImageError(
+                f"The image is {width:,} × {height:,} pixels; a side may have at most "
+                f"{self.side:,}: send a smaller image (or raise SAM3_MAX_SIDE where the server "
+                "runs)."
+            )
+        if height * width > self.pixels:
+            raise ImageError(
+                f"The image is {width:,} × {height:,} = {height * width:,} pixels; at most "
+                f"{self.pixels:,} are accepted: send a smaller image (or raise SAM3_MAX_PIXELS "
+                "where the server runs)."
+            )
+
+
+def _number(variable: str, text: str) -> int:
+    """The value of a limit's variable; underscores between digits are fine."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= CEILING:
+        raise UserError(
+            f"{variable} is {shown(text)}; it must be a whole number from 1 to {CEILING:,}: "
+            "correct it or leave it unset."
+        )
+    return number
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes of host memory that can still be taken, or None where the system does not say.
+
+    Linux hands out memory that it does not have and then kills the process, so an allocation
+    that succeeds proves nothing. The smaller of the machine's and the container's rest counts.
+    """
+    rests = []
+    for line in _lines(root / "proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            rests.append(int(line.split()[1]) * 1024)
+    group = root / "sys/fs/cgroup"
+    limit, used = _lines(group / "memory.max"), _lines(group / "memory.current")
+    if limit and used and limit[0].isdigit() and used[0].isdigit():
+        # File cache counts as used but is given back on demand.
+        cache = [line.split()[1] for line in _lines(group / "memory.stat") if "file " in line[:5]]
+        rests.append(int(limit[0]) - int(used[0]) + int(cache[0] if cache else 0))
+    return min(rests, default=None)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
