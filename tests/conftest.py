@@ -1,0 +1,56 @@
+"""Fixtures that several test files share: the weights and Cog's real HTTP server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cog_server import REPOSITORY, CogServer
+
+DEMO = REPOSITORY / "weights" / "demo"
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole, tiny checkpoint with random weights: it loads and runs, what it finds is noise."""
+    from tests import tiny_checkpoint
+
+    return tiny_checkpoint.write(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def demo_weights() -> Path:
+    """The demo checkpoint, for tests that assert meaning."""
+    if not list(DEMO.glob("*.safetensors")):
+        pytest.skip("weights/demo is not there: nothing about meaning can be tested")
+    return DEMO
+
+
+@pytest.fixture(scope="session")
+def weights(request: pytest.FixtureRequest) -> Path:
+    """The demo checkpoint, or a random one where it is not there."""
+    there = list(DEMO.glob("*.safetensors"))
+    return DEMO if there else request.getfixturevalue("tiny_weights")
+
+
+@pytest.fixture(scope="session")
+def server(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CogServer]:
+    """Cog's HTTP server with this repository's predictor, ready; one for the whole session."""
+    with CogServer(tmp_path_factory.mktemp("server"), {"SAM3_WEIGHTS": str(weights)}) as running:
+        yield running.ready()
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., CogServer]]:
+    """Starts a server of one's own: `start_server(SAM3_DTYPE="bfloat16")`, ended after the test."""
+    started: list[CogServer] = []
+
+    def start(**environment: str) -> CogServer:
+        started.append(CogServer(tmp_path / f"server-{len(started)}", environment))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop()
