@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +21,12 @@ from numpy.typing import NDArray
 from PIL.Image import DecompressionBombError
 
 from sam3_image.errors import ImageError, MemoryLimitError, UserError, shown
-from sam3_image.formats import Format, check_effort, identify, open_header
+from sam3_image.formats import TIFF, Format, check_effort, identify, open_header
 from sam3_image.limits import Limits, available_memory
 from sam3_image.pixels import orientation_of, upright_rgb
+
+# The descriptor belongs to the process: two threads must not swap it at the same time.
+_STDERR_LOCK = threading.Lock()
 
 __all__ = ["Image", "Limits", "decode", "open_image", "require_download"]
 
@@ -58,7 +62,7 @@ def decode(data: bytes, limits: Limits) -> Image:
     limits.check_bytes(len(data))
     form = identify(data)
     try:
-        with _quiet(), open_header(form, data) as picture:
+        with _no_warnings(), _no_libtiff_chatter(form), open_header(form, data) as picture:
             width, height = picture.size
             limits.check_size((height, width))
             check_effort(form, picture, len(data), limits.pixels)
@@ -129,7 +133,7 @@ def _check_regular(info: os.stat_result, name: str) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _no_warnings() -> Iterator[None]:
     """Keep Pillow's warnings off the user's screen: what matters becomes an error of ours.
 
     Only filters for Pillow's modules are added, so that even two threads that restore them in the
@@ -138,6 +142,26 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\b")
         yield
+
+
+@contextmanager
+def _no_libtiff_chatter(form: Format) -> Iterator[None]:
+    """Keep libtiff's own messages off the screen; the error it ends in is reported anyway.
+
+    It writes straight to file descriptor 2 and Pillow gives no way to ask it not to.
+    """
+    if form is not TIFF:
+        yield
+        return
+    with _STDERR_LOCK:
+        kept = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _check_memory(form: Format, pixels: int) -> None:

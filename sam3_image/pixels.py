@@ -144,6 +144,9 @@ def _to_srgb(picture: Pillow.Image) -> ImageCms.ImageCmsTransform | None:
 
     A profile that cannot be read or is for another kind of image is ignored, as viewers do.
     """
+    if picture.mode == "LAB":  # its colours mean the same without a profile
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
     profile = picture.info.get("icc_profile")
     if not isinstance(profile, bytes):
         return None
@@ -162,7 +165,7 @@ def _colour_mode(mode: str) -> str:
     """The mode in which a picture of `mode` meets its profile."""
     if mode == "CMYK":
         return "CMYK"
-    return "L" if mode.startswith(("1", "L", "La", "I", "F")) and mode != "LAB" else "RGB"
+    return "L" if mode.startswith(("1", "L", "La", "I", "F")) else "RGB"
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
