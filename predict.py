@@ -5,7 +5,7 @@ a plain literal (`tests/test_cog_static.py` holds the rules).
 """
 
 import os
-from typing import List, Optional  # noqa: UP035 - Cog's static parser knows these spellings
+from typing import List, Optional
 
 from cog import BasePredictor, Input, Path
 

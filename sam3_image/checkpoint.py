@@ -37,6 +37,15 @@ class _Tracker(Sam3TrackerModel):
     _keep_in_fp32_modules_strict = ("shared_image_embedding", "prompt_encoder")
 
 
+# The tracker's names in a checkpoint of both halves → in the class. transformers has the same
+# renaming for its own class, and does not apply it to a subclass.
+TRACKER_NAMES = {
+    r"^detector_model.vision_encoder.backbone.": "vision_encoder.backbone.",
+    r"^tracker_neck.": "vision_encoder.neck.",
+    r"^tracker_model.(.+)": r"\1",
+}
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A folder of weights that was found to be complete on disk; nothing is loaded yet."""
@@ -80,8 +89,7 @@ class Checkpoint:
 
     def detector(self, placement: Placement) -> Sam3Model:
         """The half that finds concepts, with the vision backbone; raises CheckpointError."""
-        model = self._load(Sam3Model, copy.deepcopy(self.config), placement)
-        return model
+        return self._load(Sam3Model, copy.deepcopy(self.config), placement)
 
     def tracker(self, placement: Placement, detector: Sam3Model) -> Sam3TrackerModel:
         """The half that picks objects, on the backbone of `detector`; raises CheckpointError.
@@ -97,12 +105,12 @@ class Checkpoint:
         config = copy.deepcopy(self.config)
         # A backbone without layers is what transformers builds and throws away here.
         config.tracker_config.vision_config.backbone_config.num_hidden_layers = 0
-        tracker = self._load(_Tracker, config, placement)
+        tracker = self._load(_Tracker, config, placement, key_mapping=TRACKER_NAMES)
         tracker.vision_encoder.backbone = detector.vision_encoder.backbone
         return tracker
 
     def _load(
-        self, kind: type[PreTrainedModel], config: Any, placement: Placement
+        self, kind: type[PreTrainedModel], config: Any, placement: Placement, **options: Any
     ) -> Any:
         # device_map makes safetensors write straight to the GPU; on the CPU it is not needed.
         straight = {"device_map": str(placement.device)} if placement.device.type != "cpu" else {}
@@ -117,6 +125,7 @@ class Checkpoint:
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
                 **straight,
+                **options,
             )
         except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
             if isinstance(error, torch.OutOfMemoryError):
@@ -203,7 +212,9 @@ def _not_finite(model: PreTrainedModel) -> list[str]:
     # no trained weight comes near): one pass, no mask of the size of the weights.
     names = [name for name, _ in model.named_parameters()]
     sums = torch.stack([weight.sum(dtype=torch.float32) for weight in model.parameters()])
-    return [name for name, value in zip(names, sums.tolist(), strict=True) if not math.isfinite(value)]
+    return [
+        name for name, value in zip(names, sums.tolist(), strict=True) if not math.isfinite(value)
+    ]
 
 
 def _first_line(error: BaseException) -> str:

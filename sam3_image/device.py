@@ -59,8 +59,8 @@ def _device(name: str) -> torch.device:
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
-            f"SAM3_DEVICE is {shown(name)}, but torch sees {torch.cuda.device_count()} CUDA devices "
-            "here. Check the driver and `--gpus`, or set SAM3_DEVICE=cpu."
+            f"SAM3_DEVICE is {shown(name)}, but torch sees {torch.cuda.device_count()} CUDA "
+            "devices here. Check the driver and `--gpus`, or set SAM3_DEVICE=cpu."
         )
     return device
 

@@ -44,6 +44,49 @@ class Instances:
     candidates: NDArray[np.int64]
     prompts: NDArray[np.int64]
 
+    @classmethod
+    def of(
+        cls,
+        *,
+        size: tuple[int, int],
+        maps: NDArray[np.float32],
+        cut: float,
+        boxes: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        presence: NDArray[np.float32],
+        concept: str,
+        prompt: int | NDArray[np.int64],
+        candidates: NDArray[np.int64] | None = None,
+    ) -> Instances:
+        """Instances of one concept, in the order given; `prompt` is one index or one for each."""
+        count = len(scores)
+        return cls(
+            size=size,
+            maps=maps,
+            cut=cut,
+            boxes=boxes,
+            scores=scores,
+            presence=presence,
+            concepts=(concept,) * count,
+            candidates=np.zeros(count, dtype=np.int64) if candidates is None else candidates,
+            prompts=np.broadcast_to(np.asarray(prompt, dtype=np.int64), (count,)),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Instances]) -> Instances:
+        """Instances of one image, at least one part, in the order of the parts."""
+        first = parts[0]
+        return replace(
+            first,
+            maps=np.concatenate([part.maps for part in parts]),
+            boxes=np.concatenate([part.boxes for part in parts]),
+            scores=np.concatenate([part.scores for part in parts]),
+            presence=np.concatenate([part.presence for part in parts]),
+            concepts=tuple(name for part in parts for name in part.concepts),
+            candidates=np.concatenate([part.candidates for part in parts]),
+            prompts=np.concatenate([part.prompts for part in parts]),
+        )
+
     def __len__(self) -> int:
         return len(self.concepts)
 
@@ -73,3 +116,12 @@ class Instances:
             candidates=self.candidates[chosen],
             prompts=self.prompts[chosen],
         )
+
+    def sorted(self) -> Instances:
+        """The same instances, best score first; equal scores keep their order."""
+        return self.take(np.argsort(-self.scores, kind="stable"))
+
+    def with_mask_boxes(self) -> Instances:
+        """The same instances with `boxes` drawn tightly around their masks."""
+        boxes = [mask.box for mask in self.masks()]
+        return replace(self, boxes=np.array(boxes, dtype=np.float32).reshape(len(self), 4))

@@ -43,6 +43,16 @@ class Mask:
         height, width = self.inside.shape
         return slice(self.y, self.y + height), slice(self.x, self.x + width)
 
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """xyxy in pixels, tightly around the mask (x1, y1 exclusive); zeros for an empty mask."""
+        rows = np.flatnonzero(self.inside.any(axis=1))
+        columns = np.flatnonzero(self.inside.any(axis=0))
+        if not rows.size:
+            return 0, 0, 0, 0
+        x0, y0 = self.x + int(columns[0]), self.y + int(rows[0])
+        return x0, y0, self.x + int(columns[-1]) + 1, self.y + int(rows[-1]) + 1
+
     def full(self) -> NDArray[np.bool_]:
         """The mask at the size of the image: (height, width) bool."""
         canvas = np.zeros(self.size, dtype=bool)

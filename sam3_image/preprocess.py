@@ -19,15 +19,26 @@ MEAN = STD = 127.5
 def pixel_values(
     pixels: NDArray[np.uint8], side: int, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """The encoder's input for one picture; the aspect ratio is not kept, as in training.
+    """The encoder's input for one picture: (1, 3, side, side) float32 in -1…1 on `device`.
 
     pixels: (H, W, 3) uint8 RGB.
     side: height and width of the result in pixels (1008 for SAM 3 at full resolution).
-    Returns (1, 3, side, side) float32 in -1…1 on `device`, planes contiguous.
+    """
+    return normalise(resize(pixels, side), device)
+
+
+def resize(pixels: NDArray[np.uint8], side: int) -> torch.Tensor:
+    """A picture squeezed into a square; the aspect ratio is not kept, as in training.
+
+    pixels: (H, W, 3) uint8 RGB. Returns (1, 3, side, side) uint8 on the host.
     """
     # The resize stays on the host also for a GPU. It takes 12 ms, less than the transfer of
     # 12 megapixels saves, and CUDA's rounds differently from the processor's.
     picture = torch.from_numpy(np.ascontiguousarray(pixels))[None].permute(0, 3, 1, 2)
-    square = vision.resize(picture, [side, side], antialias=True).to(device)
-    values = torch.empty((1, 3, side, side), dtype=torch.float32, device=device)
+    return vision.resize(picture, [side, side], antialias=True)
+
+
+def normalise(square: torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
+    """uint8 (1, 3, side, side) in 0…255 → float32 in -1…1 on `device`, planes contiguous."""
+    values = torch.empty(square.shape, dtype=torch.float32, device=device)
     return values.copy_(square).sub_(MEAN).div_(STD)

@@ -55,6 +55,13 @@ class Find:
     concepts: tuple[Concept, ...]
     threshold: float
 
+    def __str__(self) -> str:
+        """One line for the log."""
+        texts = ", ".join(shown(concept.text) for concept in self.concepts)
+        labels = self.concepts[0].labels
+        exemplars = f" with {sum(labels)} positive and {labels.count(0)} negative exemplars"
+        return f"find {texts}{exemplars if labels else ''}, threshold {self.threshold}"
+
 
 @dataclass(frozen=True)
 class Pick:
@@ -62,6 +69,13 @@ class Pick:
 
     targets: tuple[Target, ...]
     multimask: bool
+
+    def __str__(self) -> str:
+        """One line for the log."""
+        points, boxed = len(self.targets[0].points), self.targets[0].box is not None
+        if not points:
+            return f"pick the objects in {len(self.targets)} boxes"
+        return f"pick the object under {points} points{' in a box' if boxed else ''}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,129 @@
+"""Picture → features: the vision backbone, run once per picture, whatever is asked of it.
+
+Both tasks read the same backbone output through necks of their own. The backbone is transformers'
+own module; only its rotary tables are replaced by ones that are computed once per resolution
+instead of in each of 32 layers at every call, which also lets the resolution change.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import Sam3Model
+
+from sam3_image.cache import TensorCache
+from sam3_image.device import Placement
+from sam3_image.preprocess import normalise, resize
+
+# A neck makes four levels (4, 2, 1 and ½ × the patch grid); neither task reads the last.
+LEVELS = 3
+
+
+@dataclass(frozen=True)
+class Features:
+    """The backbone's output for one picture at one resolution.
+
+    key: identifies picture and resolution, for caches.
+    size: (height, width) of the picture in pixels.
+    hidden: (1, channels, h, w) on the device, in the model's dtype; (h, w) is the patch grid.
+    cached: whether the encoder pass was saved.
+    """
+
+    key: str
+    size: tuple[int, int]
+    hidden: torch.Tensor
+    cached: bool
+
+
+class RotaryTables(nn.Module):
+    """Stands in for the `rotary_emb` of every ViT layer: tables by token grid, made once.
+
+    Positions follow `Sam3ViTLayer.precompute_positions`: a grid of any size spans the window that
+    the frequencies were trained on, so global layers keep their meaning at other resolutions.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        """Take frequencies and position rule from one of the layers to be served."""
+        super().__init__()
+        self._rotary = type(layer.rotary_emb)(layer.config)
+        self._positions = type(layer).precompute_positions  # type: ignore[attr-defined]
+        self._config = copy.copy(layer.config)
+        self._tables: dict[tuple[int, torch.device], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def forward(
+        self, hidden: torch.Tensor, position_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosine and sine (1, h·w, head_dim) float32 for `hidden` (B, h, w, C), h = w."""
+        side = hidden.shape[1]
+        key = (side, hidden.device)
+        if key not in self._tables:
+            self._config.image_size = side * self._config.patch_size
+            positions = self._positions(self._config, window_size=0).to(hidden.device)
+            self._tables[key] = self._rotary.to(hidden.device)(hidden, positions)
+        return self._tables[key]
+
+
+class Encoder:
+    """Runs the backbone of a detector and keeps features within a byte budget."""
+
+    def __init__(self, detector: Sam3Model, placement: Placement, cache: TensorCache) -> None:
+        """Take over the backbone of `detector`, whose rotary tables are replaced in place."""
+        self._backbone = detector.vision_encoder.backbone
+        self._placement = placement
+        self._cache = cache
+        config = self._backbone.config
+        self._full_side: int = config.image_size
+        # Windows of a resolution that is no multiple would be padded with empty tokens, which
+        # SAM 3 never saw.
+        self._step: int = config.patch_size * config.window_size
+        self._patch: int = config.patch_size
+        tables = RotaryTables(self._backbone.layers[0])
+        for layer in self._backbone.layers:
+            layer.rotary_emb = tables
+
+    def side(self, percent: int) -> int:
+        """Side of the square encoder input in pixels for `input_size_percent`.
+
+        The next multiple of window × patch (336 for SAM 3) that is at least that part of the full
+        resolution; 100 is exactly the full resolution.
+        """
+        if percent == 100:
+            return self._full_side
+        return min(
+            math.ceil(self._full_side * percent / 100 / self._step) * self._step, self._full_side
+        )
+
+    def encode(self, pixels: NDArray[np.uint8], side: int) -> Features:
+        """Features of a picture, from the cache where the same content was encoded before.
+
+        pixels: (H, W, 3) uint8 RGB. side: as `side()` gives it.
+        """
+        square = resize(pixels, side)
+        # The encoder sees nothing but these pixels, so equal ones have equal features.
+        key = hashlib.blake2b(square.numpy().tobytes(), digest_size=16).hexdigest() + f"-{side}"
+        known = self._cache.get(key)
+        (hidden,) = known or self._cache.get_or_make(key, lambda: (self._run(square),))
+        return Features(key, (pixels.shape[0], pixels.shape[1]), hidden, known is not None)
+
+    def levels(self, features: Features, name: str, neck: nn.Module) -> tuple[torch.Tensor, ...]:
+        """The first three feature levels of a neck, (1, C, s·h, s·w) for s = 4, 2, 1; cached.
+
+        name: of the neck, for the cache.
+        """
+        return self._cache.get_or_make(
+            (name, features.key),
+            lambda: tuple(layer(features.hidden) for layer in neck.fpn_layers[:LEVELS]),
+        )
+
+    def _run(self, square: torch.Tensor) -> torch.Tensor:
+        values = normalise(square, self._placement.device).to(self._placement.dtype)
+        hidden = self._backbone(values).last_hidden_state
+        grid = square.shape[-1] // self._patch
+        return hidden.view(1, grid, grid, -1).permute(0, 3, 1, 2)

@@ -1,0 +1,150 @@
+"""find: every instance of a concept, with transformers' `Sam3Model` on encoded features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import CLIPTokenizer, Sam3Model
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.sam3.modeling_sam3 import (
+    Sam3ImageSegmentationOutput,
+    Sam3VisionEncoderOutput,
+)
+
+from sam3_image.cache import TensorCache
+from sam3_image.device import Placement
+from sam3_image.encoder import Encoder, Features
+from sam3_image.errors import InputError, shown
+from sam3_image.instances import Instances
+from sam3_image.prompts import Concept, Find
+
+# Concepts that go through the head together. Each needs its own pixel decoder pass (about 0.5 GB
+# at full size in float32), so more at once buys little and costs memory.
+CHUNK = 4
+
+
+@dataclass(frozen=True)
+class Finder:
+    """The detector's heads; `find` is a pure function of features and prompts."""
+
+    detector: Sam3Model
+    tokenizer: CLIPTokenizer
+    encoder: Encoder
+    placement: Placement
+    texts: TensorCache
+
+    @property
+    def queries(self) -> int:
+        """How many instances of one concept the model can find at most (200 for SAM 3)."""
+        return int(self.detector.config.detr_decoder_config.num_queries)
+
+    def check(self, concepts: Sequence[Concept]) -> None:
+        """Raise InputError for a text with more tokens than the text encoder reads."""
+        limit = self.detector.config.text_config.max_position_embeddings
+        for concept in concepts:
+            count = len(self.tokenizer(concept.text).input_ids)
+            if count > limit:
+                raise InputError(
+                    f"The prompt {shown(concept.text)} has {count} tokens with its start and end "
+                    f"marks; SAM 3 reads at most {limit}. Shorten it."
+                )
+
+    def find(self, features: Features, request: Find, mask_threshold: float) -> Instances:
+        """All instances with a score > `request.threshold`, best first, over all concepts.
+
+        mask_threshold: probability above which an upsampled pixel is in the mask. The score is
+        sigmoid(logit) · sigmoid(presence), as in transformers'
+        `post_process_instance_segmentation`, and so are masks and boxes.
+        """
+        found = [
+            part
+            for start in range(0, len(request.concepts), CHUNK)
+            for part in self._chunk(
+                features, request, range(start, len(request.concepts))[:CHUNK], mask_threshold
+            )
+        ]
+        return Instances.joined(found).sorted()
+
+    def _chunk(
+        self, features: Features, request: Find, indices: range, mask_threshold: float
+    ) -> Iterator[Instances]:
+        concepts = [request.concepts[index] for index in indices]
+        outputs = self._forward(features, concepts)
+        # Small tensors leave the model's dtype here; maps only once they are known to be kept.
+        presence = outputs.presence_logits.float().sigmoid()
+        scores = outputs.pred_logits.float().sigmoid() * presence
+        height, width = features.size
+        scale = torch.tensor([width, height, width, height], device=scores.device)
+        for row, index in enumerate(indices):
+            keep = scores[row] > request.threshold
+            kept = int(keep.sum())
+            yield Instances.of(
+                size=features.size,
+                maps=outputs.pred_masks[row, keep].float().sigmoid().cpu().numpy(),
+                cut=mask_threshold,
+                boxes=(outputs.pred_boxes[row, keep].float() * scale).cpu().numpy(),
+                scores=scores[row, keep].cpu().numpy(),
+                presence=presence[row].expand(kept).cpu().numpy(),
+                concept=request.concepts[index].text,
+                prompt=index,
+            )
+
+    def _forward(
+        self, features: Features, concepts: Sequence[Concept]
+    ) -> Sam3ImageSegmentationOutput:
+        count = len(concepts)
+        levels = self.encoder.levels(features, "find", self.detector.vision_encoder.neck)
+        levels = tuple(level.expand(count, -1, -1, -1) for level in levels)
+        lowest = levels[-1]
+        # The heads read the position encoding of the lowest level only, and drop a fourth level.
+        position = self.detector.vision_encoder.neck.position_encoding(
+            lowest.shape, lowest.device, lowest.dtype
+        )
+        texts, mask = self._texts(concepts)
+        boxes, labels = self._exemplars(features.size, concepts[0]), None
+        if boxes is not None:
+            labels = torch.tensor([concepts[0].labels], device=boxes.device).expand(count, -1)
+            boxes = boxes.expand(count, -1, -1)
+        return self.detector(
+            vision_embeds=Sam3VisionEncoderOutput(
+                fpn_hidden_states=(*levels, lowest), fpn_position_encoding=(position,) * 4
+            ),
+            text_embeds=BaseModelOutputWithPooling(pooler_output=texts),
+            attention_mask=mask,
+            input_boxes=boxes,
+            input_boxes_labels=labels,
+        )
+
+    def _texts(self, concepts: Sequence[Concept]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings (B, 32, C) and attention mask (B, 32) of the texts, from the cache."""
+        pairs = [
+            self.texts.get_or_make(concept.text, lambda text=concept.text: self._text(text))
+            for concept in concepts
+        ]
+        embeddings, masks = zip(*pairs, strict=True)
+        return torch.cat(embeddings), torch.cat(masks)
+
+    def _text(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = self.tokenizer(
+            text,
+            padding="max_length",
+            max_length=self.detector.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        ).to(self.placement.device)
+        output = self.detector.get_text_features(**tokens, return_dict=True)
+        return output.pooler_output, tokens.attention_mask
+
+    def _exemplars(self, size: tuple[int, int], concept: Concept) -> torch.Tensor | None:
+        """Boxes as (1, n, 4) cxcywh in 0–1, or None: no boxes given means none are passed.
+
+        Normalised in float32; half precision would move a box by pixels before that.
+        """
+        if not concept.boxes:
+            return None
+        height, width = size
+        xyxy = torch.tensor([concept.boxes], dtype=torch.float32)
+        x0, y0, x1, y1 = (xyxy / torch.tensor([width, height, width, height])).unbind(-1)
+        boxes = torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=-1)
+        return boxes.to(self.placement.device, self.placement.dtype)

@@ -1,0 +1,36 @@
+"""Out of memory during one prediction: give back what it took, say what to do, go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from sam3_image.errors import MemoryLimitError
+
+# torch's CPU allocator raises a plain RuntimeError; this is how it can be told from others.
+ALLOCATOR_SIGNS = ("not enough memory", "can't allocate memory", "DefaultCPUAllocator")
+
+
+@contextmanager
+def guarded(forget: Callable[[], None]) -> Iterator[None]:
+    """Turn any lack of memory inside the block into MemoryLimitError, after calling `forget`."""
+    where = None
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        where = "the device"
+    except MemoryError:
+        where = "this machine"
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in ALLOCATOR_SIGNS):
+            raise
+        where = "this machine"
+    # Out of the except blocks, so that the traceback no longer holds the tensors.
+    if where is not None:
+        forget()
+        raise MemoryLimitError(
+            f"The memory of {where} does not suffice for this request; try a smaller image, "
+            "fewer prompts in one request, or a smaller input_size_percent."
+        )

@@ -1,0 +1,109 @@
+"""Segmenter: encode a picture once, then find concepts or pick objects in it.
+
+`find` is transformers' `Sam3Model`, `pick` its `Sam3TrackerModel`, both on one backbone and with
+the results of their own post-processing, which is the reference. Above this file nobody knows
+transformers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam3_image.cache import TensorCache
+from sam3_image.checkpoint import Checkpoint
+from sam3_image.device import Placement
+from sam3_image.encoder import Encoder, Features
+from sam3_image.finder import Finder
+from sam3_image.instances import Instances
+from sam3_image.picker import Picker
+from sam3_image.prompts import Find, Pick
+
+
+@dataclass(frozen=True)
+class CacheBudget:
+    """Bytes on the device that features of pictures and of texts may keep."""
+
+    features: int = 512 << 20  # four to eight pictures at full size
+    texts: int = 16 << 20  # about 250 concepts at full size
+
+
+class Segmenter:
+    """One checkpoint on one device."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, placement: Placement, budget: CacheBudget | None = None
+    ) -> None:
+        """Load the detector; the tracker's heads follow when the first pick asks for them.
+
+        Raises CheckpointError.
+        """
+        budget = budget or CacheBudget()
+        self.placement = placement
+        self._checkpoint = checkpoint
+        self._features = TensorCache(budget.features)
+        self._texts = TensorCache(budget.texts)
+        detector = checkpoint.detector(placement)
+        self._encoder = Encoder(detector, placement, self._features)
+        self._finder = Finder(
+            detector, checkpoint.tokenizer(), self._encoder, placement, self._texts
+        )
+        self._picker: Picker | None = None
+
+    @property
+    def queries(self) -> int:
+        """How many instances of one concept the model can find at most."""
+        return self._finder.queries
+
+    def side(self, input_size_percent: int) -> int:
+        """Side in pixels of the square that the encoder reads at that percentage."""
+        return self._encoder.side(input_size_percent)
+
+    def check(self, request: Find | Pick) -> None:
+        """Raise InputError for what only the model can refuse: texts of too many tokens."""
+        if isinstance(request, Find):
+            self._finder.check(request.concepts)
+
+    @torch.inference_mode()
+    def encode(self, pixels: NDArray[np.uint8], side: int) -> Features:
+        """Features of a picture (H, W, 3) uint8 RGB; the same content is encoded only once."""
+        features = self._encoder.encode(pixels, side)
+        self._synchronize()
+        return features
+
+    @torch.inference_mode()
+    def segment(
+        self, features: Features, request: Find | Pick, mask_threshold: float = 0.5
+    ) -> Instances:
+        """The instances that the request asks for, best score first.
+
+        mask_threshold: probability above which a pixel belongs to a mask.
+        """
+        if isinstance(request, Find):
+            return self._finder.find(features, request, mask_threshold)
+        if self._picker is None:
+            tracker = self._checkpoint.tracker(self.placement, self._finder.detector)
+            self._picker = Picker(tracker, self._encoder, self.placement)
+        return self._picker.pick(features, request, mask_threshold)
+
+    def forget(self) -> None:
+        """Give cached features back, here and to the device."""
+        self._features.clear()
+        self._texts.clear()
+        if self.placement.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def healthy(self) -> bool:
+        """Whether the device still computes."""
+        try:
+            return bool(torch.ones(2, device=self.placement.device).sum().item() == 2)
+        except RuntimeError:
+            return False
+
+    def _synchronize(self) -> None:
+        # Work on a GPU is queued; without this its time would show up in the next stage.
+        if self.placement.device.type == "cuda":
+            torch.cuda.synchronize(self.placement.device)

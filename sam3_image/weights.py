@@ -1,0 +1,127 @@
+"""Where the weights come from: a folder, or a gated repository on the Hugging Face hub.
+
+Three different things can stand between a person and the gated weights (no token, no access, no
+network), and each has its own message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub as hub
+from huggingface_hub import errors as hub_errors
+
+from sam3_image.errors import CheckpointError, shown
+
+REPOSITORY = "facebook/sam3"
+ROOT = Path(__file__).resolve().parent.parent
+BAKED = ROOT / "weights" / "sam3"
+DEMO = ROOT / "weights" / "demo"
+# What the image classes read. The repository also holds Meta's own format, a pickle.
+FILES = ("*.safetensors", "*.json", "*.txt", "LICENSE*")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder, or (where `folder` is None) a repository and the token to fetch it with."""
+
+    folder: Path | None
+    repository: str = REPOSITORY
+    token: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the token: a repr ends up in logs."""
+        return f"Source(folder={self.folder}, repository={self.repository!r})"
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether this is the demo checkpoint, which knows drawn shapes only."""
+        return self.folder is not None and self.folder.resolve() == DEMO
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Source:
+        """SAM3_WEIGHTS, else `weights/sam3`, else the hub with a token; raises CheckpointError."""
+        named = environment.get("SAM3_WEIGHTS", "").strip()
+        token = environment.get("HF_TOKEN") or hub.get_token()
+        if named:
+            folder = Path(named).expanduser()
+            if folder.is_dir():
+                return cls(folder=folder)
+            if _is_repository(named):
+                return cls(folder=None, repository=named, token=token)
+            raise CheckpointError(
+                f"SAM3_WEIGHTS is {shown(named)}, which is neither a folder here nor a Hugging "
+                f"Face repository such as {REPOSITORY}. Check the spelling."
+            )
+        if BAKED.is_dir():
+            return cls(folder=BAKED)
+        if token:
+            return cls(folder=None, token=token)
+        raise CheckpointError(
+            "There are no weights. Either run script/download-weights (fetches "
+            f"{REPOSITORY} into weights/sam3), or set HF_TOKEN to the token of an account that "
+            f"has access to {REPOSITORY}, or set SAM3_WEIGHTS to a folder (weights/demo is a "
+            "small one that knows drawn shapes)."
+        )
+
+
+def locate(source: Source) -> Path:
+    """The folder with the weights, fetched first (with a progress bar) where it has to be."""
+    return source.folder or fetch(source.repository, source.token)
+
+
+def fetch(repository: str, token: str | None, folder: Path | None = None) -> Path:
+    """Download what is missing of a repository, resuming; returns the folder.
+
+    folder: where to; None for the hub's own cache. Raises CheckpointError.
+    """
+    page = f"https://huggingface.co/{repository}"
+    try:
+        return Path(
+            hub.snapshot_download(
+                repository, token=token, local_dir=folder, allow_patterns=list(FILES)
+            )
+        )
+    except hub_errors.GatedRepoError:
+        reason = (
+            f"the account of this token has no access to {repository}: ask for it at {page} and "
+            "try again once it is granted"
+            if token
+            else f"{repository} is gated and no token was given: ask for access at {page}, then "
+            "set HF_TOKEN to a token of that account"
+        )
+    except hub_errors.RepositoryNotFoundError:
+        # The hub answers a missing or wrong token on a private repository like this, too.
+        reason = (
+            f"there is no repository {repository} that this token may see: check the name and the "
+            f"token ({page})"
+            if token
+            else f"{repository} does not exist or needs a token: check the name, and set HF_TOKEN"
+        )
+    except hub_errors.HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no"
+        reason = (
+            "the token in HF_TOKEN is not valid: make a new one at "
+            "https://huggingface.co/settings/tokens"
+            if status == 401
+            else f"the hub answered with status {status}: try again later"
+        )
+    except (hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled, OSError) as error:
+        disk = isinstance(error, OSError) and error.errno in (28, 30, 13)
+        reason = (
+            f"the files cannot be written ({error.strerror}): free space, or choose another folder"
+            if disk and isinstance(error, OSError)
+            else "the hub cannot be reached: check the network, or copy the weights into "
+            "weights/sam3 on a machine that has one"
+        )
+    raise CheckpointError(f"Cannot fetch {repository}: {reason}.")
+
+
+def _is_repository(name: str) -> bool:
+    try:
+        hub.utils.validate_repo_id(name)
+    except hub_errors.HFValidationError:
+        return False
+    return name.count("/") == 1 and not name.startswith((".", "/"))
