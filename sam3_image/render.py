@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sam3_image.colors import Color, color_of
 from sam3_image.instances import Instances
-from sam3_image.labels import draw_labels, outlines
+from sam3_image.labels import Outlines, draw_labels, outlines
 from sam3_image.masks import Mask
 
 Pixels = NDArray[np.uint8]
@@ -51,7 +51,7 @@ class Canvas:
         self._style = style
         self._painted = pixels.copy() if style else None
         self._covered = np.zeros(pixels.shape[:2], dtype=bool)
-        self._outlines: list[tuple[NDArray[np.int32], ...]] = []
+        self._outlines: list[Outlines] = []
 
     def add(self, mask: Mask) -> None:
         """Draws the next instance; `mask.size` is that of the picture."""
