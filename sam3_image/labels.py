@@ -32,6 +32,9 @@ FONT_WEIGHT = 500
 # Longest concept on a label, in font heights; the rest of it is in the annotations.
 LONGEST_LABEL = 20
 
+# Labels stop where they would hide more of the picture than this; the first one always stays.
+MOST_HIDDEN = 0.25
+
 # Above this luma (0–255) black text reads better than white.
 BRIGHT = 130
 
@@ -60,7 +63,8 @@ def draw_labels(
     picture: (H, W, 3) uint8 RGB, drawn on in place.
     lines, colors: `outlines` and colour of each instance.
 
-    Where labels would cover each other, the one with the better score stays.
+    Where labels would touch each other, or hide too much of the picture, the ones with the better
+    scores stay.
     """
     style = Lettering.for_size(instances.size)
     boxes = [_clipped(box, instances.size) for box in instances.boxes]
@@ -69,10 +73,15 @@ def draw_labels(
         x0, y0, x1, y1 = boxes[index]
         cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), colors[index], style.stroke)
     taken = np.empty((0, 4), dtype=np.int64)
+    room = MOST_HIDDEN * instances.size[0] * instances.size[1]
     for index, box in enumerate(boxes):
+        if room <= 0:
+            break
         text = style.label(instances.concepts[index], float(instances.scores[index]))
-        place = _free_place(box, style.extent(text), instances.size, taken)
+        wide, high = style.extent(text)
+        place = _free_place(box, (wide, high), instances.size, taken)
         if place is not None:
+            room -= wide * high
             taken = np.vstack([taken, place])
             style.draw(picture, text, place, colors[index])
 
@@ -157,9 +166,8 @@ def _free_place(
         for top in tops:
             x, y = min(max(left, 0), width - wide), min(max(top, 0), height - high)
             place = (x, y, x + wide, y + high)
-            overlaps = (taken[:, :2] < place[2:]).all(axis=1) & (taken[:, 2:] > place[:2]).all(
-                axis=1
-            )
-            if not overlaps.any():
+            # ≤ and ≥, so that plates of one colour do not touch and stay apart to the eye.
+            apart = (taken[:, :2] > place[2:]) | (taken[:, 2:] < place[:2])
+            if apart.any(axis=1).all():
                 return place
     return None

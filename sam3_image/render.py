@@ -126,16 +126,14 @@ def _tint(
     """Blends `color` into `region` (h, w, 3) where `inside` and not yet `covered` (h, w)."""
     if not inside.size:
         return
-    table = _blend_table(color, opacity)
-    step = max(1, STRIP_PIXELS // inside.shape[1])
+    step = min(inside.shape[0], max(1, STRIP_PIXELS // inside.shape[1]))
+    row = np.tile(np.array(color, dtype=np.uint8), (inside.shape[1], 1))
+    plate = np.broadcast_to(row, (step, *row.shape)).copy()
+    blend = np.empty_like(plate)
     for start in range(0, inside.shape[0], step):
-        rows = slice(start, start + step)
-        fresh = np.greater(inside[rows], covered[rows])
-        cv2.copyTo(cv2.LUT(region[rows], table), fresh.view(np.uint8), region[rows])
-
-
-def _blend_table(color: Color, opacity: float) -> Pixels:
-    """(1, 256, 3) uint8: what each value of each channel becomes under the tint."""
-    values = np.arange(256, dtype=np.float64)[:, None]
-    blended = values * (1 - opacity) + np.array(color, dtype=np.float64) * opacity
-    return np.rint(blended).astype(np.uint8)[None]
+        strip = region[start : start + step]
+        rows = len(strip)
+        # Rounds to the nearest value, so 0 gives the strip back and 1 the colour, exactly.
+        cv2.addWeighted(strip, 1 - opacity, plate[:rows], opacity, 0, blend[:rows])
+        fresh = np.greater(inside[start : start + step], covered[start : start + step])
+        cv2.copyTo(blend[:rows], fresh.view(np.uint8), strip)
