@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sam3_image.masks import Mask, Upsampler
+from sam3_image.masks import Axis, Mask, Upsampler, blend
 
 
 def reference(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -102,6 +102,25 @@ cells = st.integers(1, 60)
 )
 def test_equals_interpolating_everything_whatever_the_shapes(make, shape, size, cut, seed):
     assert_exact(make(shape, seed), cut, size)
+
+
+@pytest.mark.parametrize("size", [(768, 1024), (301, 997), (100, 200)], ids=str)
+def test_weights_and_rounding_are_torchs_own(size):
+    values = noise((288, 288), 2)
+    rows, columns = Axis.between(288, size[0]), Axis.between(288, size[1])
+    wide = blend(
+        values[:, columns.each(columns.low)], values[:, columns.each(columns.high)], columns.weight
+    )
+    full = blend(wide[rows.each(rows.low)], wide[rows.each(rows.high)], rows.weight[:, None])
+    np.testing.assert_array_equal(full, reference(values, size))
+
+
+@pytest.mark.parametrize("cut", [0.1, 0.3, 0.7, -2.3, 1e-30, 1e30])
+@pytest.mark.parametrize("ulps", range(-3, 4))
+def test_maps_within_rounding_of_the_cut(cut, ulps):
+    cut = float(np.float32(cut))
+    values = np.full((288, 288), cut, dtype=np.float32) + ulps * np.spacing(np.float32(cut))
+    assert_exact(values, cut, (331, 467))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.4, 0.5, 0.6, 1.0])
