@@ -87,19 +87,22 @@ class CogServer:
 
     environment: added to this process's own; SAM3_DEVICE is the CPU unless it says otherwise.
     folder: for the log and the server's own TMPDIR, so that what it leaves there can be counted.
+    repository: where predict.py is, for tests that want another tree than this one.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], repository: Path = REPOSITORY
+    ) -> None:
         self.folder = folder
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True)
         self.log_file = folder / "server.log"
-        write_schema()
+        write_schema(repository)
         self.port = _free_port()
         binaries = str(Path(sys.executable).parent)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1"],
-            cwd=REPOSITORY,
+            cwd=repository,
             env={
                 **os.environ,
                 "SAM3_DEVICE": "cpu",
@@ -201,10 +204,10 @@ class CogServer:
         return answer
 
 
-def write_schema() -> Path:
+def write_schema(repository: Path = REPOSITORY) -> Path:
     """Write the schema file that Cog's server reads; returns its path."""
-    signature = read_signature((REPOSITORY / "predict.py").read_text(encoding="utf-8"))
-    path = REPOSITORY / ".cog" / "openapi_schema.json"
+    signature = read_signature((repository / "predict.py").read_text(encoding="utf-8"))
+    path = repository / ".cog" / "openapi_schema.json"
     path.parent.mkdir(exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")  # a server may read the file just now
     partial.write_text(json.dumps(document(signature)))
