@@ -127,13 +127,9 @@ def _categories(instances: Instances) -> dict[str, int]:
 
 
 def _tight_box(mask: Mask) -> list[int]:
-    """[x, y, width, height] of the mask's pixels, zeros when it has none, as pycocotools does."""
-    rows = np.flatnonzero(mask.inside.any(axis=1))
-    columns = np.flatnonzero(mask.inside.any(axis=0))
-    if not rows.size:
-        return [0, 0, 0, 0]
-    top, left = int(rows[0]), int(columns[0])
-    return [mask.x + left, mask.y + top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
+    """[x, y, width, height] around the mask's pixels, zeros when it has none."""
+    x0, y0, x1, y1 = mask.box
+    return [x0, y0, x1 - x0, y1 - y0]
 
 
 def _part(part: polygons.Part) -> Record:

@@ -1,0 +1,88 @@
+"""Instances and pictures made by hand, so that a test knows every pixel of every mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam3_image.instances import Instances
+
+Bools = NDArray[np.bool_]
+
+
+def instances_of(
+    masks: Sequence[Bools],
+    size: tuple[int, int] | None = None,
+    concepts: Sequence[str] | None = None,
+    prompts: Sequence[int] | None = None,
+) -> Instances:
+    """Instances with exactly these masks, each (H, W) bool; scores fall from 0.95.
+
+    The maps have the size of the image, where upsampling changes nothing.
+    """
+    size = size or masks[0].shape
+    count = len(masks)
+    boxes = np.zeros((count, 4), dtype=np.float32)
+    for box, mask in zip(boxes, masks, strict=True):
+        rows, columns = np.nonzero(mask)
+        if rows.size:
+            box[:] = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    return Instances(
+        size=size,
+        maps=np.array(masks, dtype=np.float32).reshape(count, *size),
+        cut=0.5,
+        boxes=boxes,
+        scores=np.linspace(0.95, 0.55, count, dtype=np.float32),
+        presence=np.full(count, 0.97, dtype=np.float32),
+        concepts=tuple(concepts or ["thing"] * count),
+        candidates=np.arange(count, dtype=np.int64) % 3,
+        prompts=np.array(prompts or [0] * count, dtype=np.int64),
+    )
+
+
+def photo(size: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 noise: every value occurs, nothing is flat."""
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def disc(size: tuple[int, int], centre: tuple[float, float], radius: float) -> Bools:
+    """Pixels whose centre is at most `radius` from `centre` = (y, x)."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    return np.hypot(y - centre[0], x - centre[1]) <= radius
+
+
+def ring(size: tuple[int, int], centre: tuple[float, float], radius: float) -> Bools:
+    """A disc with a hole of half its radius."""
+    return disc(size, centre, radius) & ~disc(size, centre, radius / 2)
+
+
+def many_masks(count: int, size: tuple[int, int], seed: int) -> list[Bools]:
+    """The shapes that break encoders, then random ones: blobs, noise, rings, several parts."""
+    rng = np.random.default_rng(seed)
+    empty = np.zeros(size, dtype=bool)
+    masks = [empty, ~empty]
+    for y, x in ((0, 0), (0, -1), (-1, 0), (-1, -1), (size[0] // 2, size[1] // 2)):
+        pixel, without = empty.copy(), ~empty
+        pixel[y, x] = True
+        without[y, x] = False
+        masks += [pixel, without]
+    column, rows, checks, corner = (empty.copy() for _ in range(4))
+    column[:, 3:6] = True  # whole columns: their runs join
+    rows[[0, -1]] = True  # the end of each column joins the start of the next
+    checks[::2, ::2] = checks[1::2, 1::2] = True  # parts that touch at corners only
+    corner[-7:, -9:] = True
+    masks += [column, rows, checks, corner]
+    for index in range(count - len(masks)):
+        centre = rng.uniform(0, 1, 2) * size
+        radius = rng.uniform(0.02, 0.6) * min(size)
+        kinds = (
+            disc(size, centre, radius),
+            ring(size, centre, radius),
+            disc(size, centre, radius) & (rng.random(size) > 0.1),
+            ring(size, centre, radius) | disc(size, rng.uniform(0, 1, 2) * size, radius / 3),
+            rng.random(size) > rng.uniform(0.02, 0.98),
+        )
+        masks.append(kinds[index % len(kinds)])
+    return masks

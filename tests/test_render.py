@@ -1,0 +1,150 @@
+"""Pictures: overlay, silhouette and cut-out, pixel for pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sam3_image import colors, render
+from sam3_image.labels import LONGEST_LABEL, MOST_HIDDEN, Lettering
+from sam3_image.render import Style
+from tests.drawn_instances import disc, instances_of, many_masks, photo, ring
+
+SIZE = (120, 160)
+FIRST = disc(SIZE, (50, 60), 30)
+SECOND = ring(SIZE, (60, 90), 40)
+BOTH = FIRST | SECOND
+
+
+def test_opacity_0_gives_the_input_back_and_1_the_pure_color() -> None:
+    pixels, found = photo(SIZE), instances_of([FIRST, SECOND])
+    assert np.array_equal(render.overlay(pixels, found, Style("red", 0.0)), pixels)
+    solid = render.overlay(pixels, found, Style("red", 1.0))
+    assert (solid[BOTH] == (255, 0, 0)).all()
+    assert np.array_equal(solid[~BOTH], pixels[~BOTH])
+
+
+@pytest.mark.parametrize("name", list(colors.NAMED))
+@pytest.mark.parametrize("opacity", [0.25, 0.5, 0.77])
+def test_one_color_tints_the_union_once(name: str, opacity: float) -> None:
+    pixels = photo(SIZE)
+    before = pixels.copy()
+    tinted = render.overlay(pixels, instances_of([FIRST, SECOND]), Style(name, opacity))
+    wanted = pixels * (1 - opacity) + np.array(colors.NAMED[name]) * opacity
+    assert np.abs(tinted[BOTH] - wanted[BOTH]).max() <= 0.501
+    assert np.array_equal(tinted[~BOTH], pixels[~BOTH])
+    assert np.array_equal(pixels, before), "the input was drawn on"
+
+
+def test_distinct_gives_each_its_color_and_the_better_score_lies_on_top() -> None:
+    assert (FIRST & SECOND).any()
+    picture = render.overlay(photo(SIZE), instances_of([FIRST, SECOND]), Style("distinct", 1.0))
+    assert (picture[FIRST] == colors.PALETTE[0]).all()
+    assert (picture[SECOND & ~FIRST] == colors.PALETTE[1]).all()
+
+
+def test_tinting_in_strips_equals_tinting_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, found = photo(SIZE), instances_of([FIRST, SECOND])
+    whole = render.overlay(pixels, found, Style("distinct", 0.3))
+    monkeypatch.setattr(render, "STRIP_PIXELS", 700)  # strips of a few rows, the last one shorter
+    assert np.array_equal(render.overlay(pixels, found, Style("distinct", 0.3)), whole)
+
+
+def test_silhouette_is_white_on_black() -> None:
+    found = instances_of([FIRST, SECOND])
+    assert np.array_equal(render.silhouette(found), np.where(BOTH, 255, 0))
+    assert render.silhouette(found).dtype == np.uint8
+
+
+def test_cutout_keeps_color_inside_and_nothing_outside() -> None:
+    pixels, found = photo(SIZE), instances_of([FIRST, SECOND])
+    picture = render.cutout(pixels, found)
+    assert np.array_equal(picture[..., 3], np.where(BOTH, 255, 0))
+    assert np.array_equal(picture[BOTH, :3], pixels[BOTH])
+    assert not picture[~BOTH].any(), "what was cut away can still be read"
+
+
+def test_nothing_found_is_a_picture_too() -> None:
+    pixels, none = photo(SIZE), instances_of([], SIZE)
+    assert np.array_equal(render.overlay(pixels, none, Style(labels=True)), pixels)
+    assert not render.silhouette(none).any()
+    assert not render.cutout(pixels, none).any()
+
+
+@pytest.mark.parametrize("size", [(200, 300), (300, 400), (100, 4000), (1, 1), (7, 300), (300, 5)])
+@pytest.mark.parametrize("count", [1, 50])
+def test_labels_are_drawn_at_every_size_and_edge(size: tuple[int, int], count: int) -> None:
+    pixels = photo(size)
+    masks = many_masks(count + 2, size, seed=1)[2:] if min(size) > 9 else [np.ones(size, bool)]
+    found = instances_of(masks)
+    # Boxes of a model may reach out of the image.
+    found.boxes[:] += np.array([-30, -30, 30, 30], dtype=np.float32)
+    plain = render.overlay(pixels, found, Style("distinct", 0.5))
+    labelled = render.overlay(pixels, found, Style("distinct", 0.5, labels=True))
+    assert labelled.shape == pixels.shape
+    assert (plain != labelled).any()
+
+
+def test_a_label_stands_whole_inside_the_picture_whatever_the_corner() -> None:
+    size = (200, 300)
+    style = Lettering.for_size(size)
+    wide, high = style.extent(style.label("thing", 0.95))
+    for y, x in ((0, 0), (0, 299), (199, 0), (199, 299), (100, 150)):
+        mask = disc(size, (y, x), 20)
+        picture = render.overlay(
+            np.full((*size, 3), 90, np.uint8), instances_of([mask]), Style("green", 0, labels=True)
+        )
+        drawn_on = (picture != 90).any(axis=2)
+        assert (drawn_on.sum(axis=1) >= wide).sum() >= high, f"cut off at {y}, {x}"
+        ink = (picture == 0).all(axis=2)
+        assert ink.sum() > 40, "no text on the plate"
+
+
+@pytest.mark.parametrize("size", [(200, 300), (768, 1024), (3000, 4000), (200, 8000)])
+def test_text_can_be_read(size: tuple[int, int]) -> None:
+    style = Lettering.for_size(size)
+    assert style.font >= 12, "too few pixels for letters"
+    # Shown 1,000 pixels wide or high, or as it is where smaller, letters keep 9 pixels or more,
+    # but for a strip, which nobody shows whole.
+    shown = min(1, 1000 / max(size))
+    assert style.font * shown >= 9 or max(size) > 10 * min(size)
+    assert style.extent("x")[1] < size[0] / 4, "the label hides the picture"
+
+
+def test_a_long_concept_is_shortened_and_keeps_its_score() -> None:
+    style = Lettering.for_size((200, 300))
+    text = style.label("a very long concept " * 25, 0.875)
+    assert style.extent(text)[0] <= min(300, LONGEST_LABEL * style.font)
+    assert text.startswith("a very long")
+    assert text.endswith("… 0.88")
+    assert style.label("line\nbreak\tand\x00more", 0.5) == "line break and more 0.50"
+
+
+@pytest.mark.parametrize(
+    "word", ["Ærøskøbing", "человек", "σκύλος", "人", "くるま", "자동차", "כלב", "كلب", "người"]
+)
+def test_scripts_have_letters_of_their_own(word: str) -> None:
+    style = Lettering.for_size((400, 400))
+
+    def drawn(text: str) -> bytes:
+        picture = np.zeros((60, 400, 3), np.uint8)
+        style.draw(picture, text, (0, 0, 400, 60), (255, 255, 255))
+        return picture.tobytes()
+
+    letters = [drawn(letter) for letter in set(word)]
+    assert drawn("?") not in letters
+    assert drawn("\u0e01") == drawn("?"), "Thai is covered now: say so in labels.py"
+    assert len(set(letters)) == len(letters)
+
+
+def test_labels_leave_most_of_the_picture_and_the_better_score_keeps_its_own() -> None:
+    size = (200, 300)
+    masks = [disc(size, (100, 150), 40 - index / 4) for index in range(100)]
+    found = instances_of(masks, concepts=["best", *["other"] * 99])
+    gray = np.full((*size, 3), 90, np.uint8)
+    picture = render.overlay(gray, found, Style("distinct", 0.0, labels=True))
+    style = Lettering.for_size(size)
+    wide, high = style.extent(style.label("best", 0.95))
+    plate = (picture == colors.PALETTE[0]).all(axis=2)
+    assert plate.sum() > 0.5 * wide * high, "the best label is covered"
+    assert (picture == gray).all(axis=2).mean() > 1 - MOST_HIDDEN - 0.2
