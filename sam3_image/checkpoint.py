@@ -26,23 +26,23 @@ from sam3_image.errors import CheckpointError, shown
 MODEL_TYPES = ("sam3_video", "sam3")
 # How many faulty weights an error names.
 NAMED = 3
+# Parts of the tracker that stay float32: they turn pixel coordinates into phases, and in bfloat16
+# a click would be off by several pixels.
+FLOAT32_PARTS = ("shared_image_embedding", "prompt_encoder")
 
 
 class _Tracker(Sam3TrackerModel):
-    """Sam3TrackerModel whose prompt encoder stays float32.
+    """Sam3TrackerModel whose prompt encoder stays float32."""
 
-    It turns pixel coordinates into phases; in bfloat16 a click would be off by several pixels.
-    """
-
-    _keep_in_fp32_modules_strict = ("shared_image_embedding", "prompt_encoder")
+    _keep_in_fp32_modules_strict = FLOAT32_PARTS
 
 
 # The tracker's names in a checkpoint of both halves → in the class. transformers has the same
 # renaming for its own class, and does not apply it to a subclass.
 TRACKER_NAMES = {
-    r"^detector_model.vision_encoder.backbone.": "vision_encoder.backbone.",
-    r"^tracker_neck.": "vision_encoder.neck.",
-    r"^tracker_model.(.+)": r"\1",
+    r"^detector_model\.vision_encoder\.backbone\.": "vision_encoder.backbone.",
+    r"^tracker_neck\.": "vision_encoder.neck.",
+    r"^tracker_model\.(.+)": r"\1",
 }
 
 

@@ -11,6 +11,7 @@ import copy
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,11 +50,11 @@ class RotaryTables(nn.Module):
     the frequencies were trained on, so global layers keep their meaning at other resolutions.
     """
 
-    def __init__(self, layer: nn.Module) -> None:
-        """Take frequencies and position rule from one of the layers to be served."""
+    def __init__(self, layer: Any) -> None:
+        """Take frequencies and position rule from a `Sam3ViTLayer`, one of those to be served."""
         super().__init__()
-        self._rotary = type(layer.rotary_emb)(layer.config)
-        self._positions = type(layer).precompute_positions  # type: ignore[attr-defined]
+        self._rotary: nn.Module = type(layer.rotary_emb)(layer.config)
+        self._positions = layer.precompute_positions
         self._config = copy.copy(layer.config)
         self._tables: dict[tuple[int, torch.device], tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -112,10 +113,10 @@ class Encoder:
         (hidden,) = known or self._cache.get_or_make(key, lambda: (self._run(square),))
         return Features(key, (pixels.shape[0], pixels.shape[1]), hidden, known is not None)
 
-    def levels(self, features: Features, name: str, neck: nn.Module) -> tuple[torch.Tensor, ...]:
+    def levels(self, features: Features, name: str, neck: Any) -> tuple[torch.Tensor, ...]:
         """The first three feature levels of a neck, (1, C, s·h, s·w) for s = 4, 2, 1; cached.
 
-        name: of the neck, for the cache.
+        name: of the neck, for the cache. neck: a `Sam3VisionNeck`.
         """
         return self._cache.get_or_make(
             (name, features.key),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from transformers import CLIPTokenizer, Sam3Model
@@ -120,7 +121,7 @@ class Finder:
     def _texts(self, concepts: Sequence[Concept]) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings (B, 32, C) and attention mask (B, 32) of the texts, from the cache."""
         pairs = [
-            self.texts.get_or_make(concept.text, lambda text=concept.text: self._text(text))
+            self.texts.get_or_make(concept.text, partial(self._text, concept.text))
             for concept in concepts
         ]
         embeddings, masks = zip(*pairs, strict=True)

@@ -79,7 +79,9 @@ def parse_labels(name: str, text: str | None, count: int, of: str) -> tuple[int,
     labels = _values(name, text, _Labels, "[1, 0, …]")
     for index, label in enumerate(labels):
         if label not in (0, 1):
-            raise InputError(f"{name}[{index}] is {label}; allowed are 1 (positive) and 0 (negative).")
+            raise InputError(
+                f"{name}[{index}] is {label}; allowed are 1 (positive) and 0 (negative)."
+            )
     if len(labels) != count:
         raise InputError(
             f"{name} has {len(labels)} labels for {count} {of}; give one label per entry of {of}."
@@ -128,7 +130,7 @@ def _values(name: str, text: str, model: type[RootModel[Any]], form: str) -> Any
         first = error.errors()[0]
         loc = first["loc"][:1] if first["type"] in ("missing", "too_long") else first["loc"]
         where = "".join(f"[{part}]" for part in loc if isinstance(part, int))
-        value = data[loc[0]] if len(loc) == 1 else first["input"]
+        value = data[int(loc[0])] if len(loc) == 1 else first["input"]
         raise InputError(
             f"{name}{where} is {shown(value)}; {name} has the form {form} with numbers only."
         ) from None

@@ -11,8 +11,8 @@ from sam3_image.errors import InputError, shown
 
 PICTURE_FORMATS = ("png", "jpg", "webp")
 
-# What the formats themselves can hold, in pixels a side.
-LARGEST_SIDE = {"png": (1 << 31) - 1, "jpg": 65_535, "webp": 16_383}
+# What libjpeg, libwebp and the PNG format can hold, in pixels a side.
+LARGEST_SIDE = {"png": (1 << 31) - 1, "jpg": 65_500, "webp": 16_383}
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,18 @@ class Output:
             return self.save_overlay
         return not (self.mask_only or self.apply_mask or self.wants_annotations)
 
+    @property
+    def largest_side(self) -> int:
+        """Pixels a side that `output_format` can hold."""
+        return LARGEST_SIDE[self.output_format]
+
     def check_size(self, size: tuple[int, int]) -> None:
         """Raises `InputError` if `output_format` cannot hold (height, width) pixels."""
-        largest = LARGEST_SIDE[self.output_format]
-        if (self.wants_overlay or self.apply_mask) and max(size) > largest:
+        if (self.wants_overlay or self.apply_mask) and max(size) > self.largest_side:
             raise InputError(
-                f"output_format={self.output_format!r} holds at most {largest} pixels a side and "
-                f"the image has {size[1]}×{size[0]}; choose another output_format or a smaller "
-                f"image"
+                f"output_format={self.output_format!r} holds at most {self.largest_side} pixels a "
+                f"side and the image has {size[1]}×{size[0]}; choose another output_format or a "
+                f"smaller image"
             )
 
     def _check_values(self) -> None:
@@ -88,30 +92,18 @@ class Output:
                 "black; set one of them to false"
             )
         if self.show_labels and not self.wants_overlay:
-            raise InputError(
-                "show_labels=true draws on the overlay, and none is asked for; "
-                + self._overlay_advice()
-            )
+            raise InputError(f"show_labels=true draws on the overlay, and {self._why_no_overlay()}")
         if self.output_format != "png" and not (self.wants_overlay or self.apply_mask):
             raise InputError(
-                f"output_format={self.output_format!r} is for the overlay and the cut-out, and "
-                f"none is asked for (masks are always PNG); leave it at 'png', or "
-                + self._overlay_advice()
+                f"output_format={self.output_format!r} is for overlay and cut-out (masks are always "
+                f"PNG), and {self._why_no_overlay()}"
             )
         if not self.return_zip:
             self._check_one_file()
 
     def _check_one_file(self) -> None:
         """Without a ZIP there is one result, so only one may be asked for."""
-        wanted = [
-            name
-            for name, value in (
-                ("mask_only=true", self.mask_only),
-                ("apply_mask=true", self.apply_mask),
-                (f"annotation_format={self.annotation_format!r}", self.wants_annotations),
-            )
-            if value
-        ]
+        wanted = self._instead_of_overlay()
         # save_overlay beside mask_only was always accepted by the drop-in interface.
         if self.save_overlay and (self.apply_mask or self.wants_annotations):
             wanted.insert(0, "save_overlay=true")
@@ -121,13 +113,23 @@ class Output:
                 f"{len(wanted)}; set return_zip=true or keep one of them"
             )
 
-    def _overlay_advice(self) -> str:
+    def _why_no_overlay(self) -> str:
+        """The rest of a sentence about an input that needs an overlay."""
         if self.return_zip:
-            return "set save_overlay=true with return_zip=true, or return_zip=false"
+            return "none is asked for; set save_overlay=true or return_zip=false, or leave it out"
         return (
-            "with return_zip=false leave mask_only and apply_mask false and annotation_format "
-            "'none', or set return_zip=true with save_overlay=true"
+            f"with return_zip=false {' and '.join(self._instead_of_overlay())} takes its place; "
+            f"leave that out, or set return_zip=true with save_overlay=true"
         )
+
+    def _instead_of_overlay(self) -> list[str]:
+        """The inputs given that are the result themselves when there is no ZIP."""
+        given = {
+            "mask_only=true": self.mask_only,
+            "apply_mask=true": self.apply_mask,
+            f"annotation_format={self.annotation_format!r}": self.wants_annotations,
+        }
+        return [name for name, is_given in given.items() if is_given]
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ network), and each has its own message.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class Source:
     def from_environment(cls, environment: Mapping[str, str]) -> Source:
         """SAM3_WEIGHTS, else `weights/sam3`, else the hub with a token; raises CheckpointError."""
         named = environment.get("SAM3_WEIGHTS", "").strip()
-        token = environment.get("HF_TOKEN") or hub.get_token()
+        token = token_of(environment)
         if named:
             folder = Path(named).expanduser()
             if folder.is_dir():
@@ -65,6 +66,11 @@ class Source:
             f"has access to {REPOSITORY}, or set SAM3_WEIGHTS to a folder (weights/demo is a "
             "small one that knows drawn shapes)."
         )
+
+
+def token_of(environment: Mapping[str, str]) -> str | None:
+    """The Hugging Face token: HF_TOKEN, else the one that `hf auth login` has stored."""
+    return environment.get("HF_TOKEN", "").strip() or hub.get_token()
 
 
 def locate(source: Source) -> Path:
@@ -120,8 +126,4 @@ def fetch(repository: str, token: str | None, folder: Path | None = None) -> Pat
 
 
 def _is_repository(name: str) -> bool:
-    try:
-        hub.utils.validate_repo_id(name)
-    except hub_errors.HFValidationError:
-        return False
-    return name.count("/") == 1 and not name.startswith((".", "/"))
+    return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) is not None

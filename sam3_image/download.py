@@ -1,0 +1,91 @@
+"""`facebook/sam3` → `weights/sam3`: fetched with a progress bar, resumed, ready to bake in.
+
+What is stored is what images use, at half the size: weights in bfloat16 without the parts that
+only video needs, one safetensors file, configuration, tokenizer, and the SAM License beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import Sam3TrackerModel
+
+from sam3_image.checkpoint import FLOAT32_PARTS, Checkpoint
+from sam3_image.errors import UserError
+from sam3_image.weights import BAKED, REPOSITORY, fetch, token_of
+
+LICENCE_PAGE = "https://github.com/facebookresearch/sam3/blob/main/LICENSE"
+TRACKER = "tracker_model."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="script/download-weights", description=__doc__)
+    parser.add_argument("--output", type=Path, default=BAKED, help="folder (default weights/sam3)")
+    parser.add_argument(
+        "--repository", default=REPOSITORY, help="Hugging Face repository (default %(default)s)"
+    )
+    options = parser.parse_args(arguments)
+    # Beside the target, so that an interrupted download is found again, and on the same disk.
+    raw = options.output.with_name(options.output.name + ".download")
+    try:
+        fetch(options.repository, token_of(os.environ), raw)
+        store(raw, options.output)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    shutil.rmtree(raw)
+    print(f"{options.output} is ready ({Checkpoint.open(options.output).bytes_on_disk / 1e9:.2f} GB).")
+    return 0
+
+
+def store(raw: Path, folder: Path) -> None:
+    """Write to `folder` what images use of the checkpoint in `raw`; raises CheckpointError.
+
+    `folder` appears complete or not at all.
+    """
+    Checkpoint.open(raw)
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for file in (*raw.glob("*.json"), *raw.glob("*.txt"), *raw.glob("LICENSE*")):
+        if not file.name.endswith(".safetensors.index.json"):
+            shutil.copy2(file, fresh / file.name)
+    if not list(raw.glob("LICENSE*")):
+        (fresh / "LICENSE").write_text(
+            f"These weights are under Meta's SAM License: {LICENCE_PAGE}\n"
+        )
+    config = json.loads((raw / "config.json").read_text())
+    config["dtype"] = "bfloat16"
+    (fresh / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    save_file(_wanted(raw), fresh / "model.safetensors", metadata={"format": "pt"})
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+
+
+def _wanted(raw: Path) -> dict[str, torch.Tensor]:
+    """The weights that images use, by name, in the dtype they are stored in."""
+    video_only = re.compile("|".join(Sam3TrackerModel._keys_to_ignore_on_load_unexpected))
+    kept = {}
+    for file in sorted(raw.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118 - not a dict
+                if name.startswith(TRACKER) and video_only.match(name.removeprefix(TRACKER)):
+                    continue
+                tensor = weights.get_tensor(name)
+                exact = name.startswith(tuple(TRACKER + part for part in FLOAT32_PARTS))
+                kept[name] = tensor if exact else tensor.to(torch.bfloat16)
+    return kept
+
+
+if __name__ == "__main__":
+    sys.exit(main())
