@@ -95,8 +95,8 @@ class Output:
             raise InputError(f"show_labels=true draws on the overlay, and {self._why_no_overlay()}")
         if self.output_format != "png" and not (self.wants_overlay or self.apply_mask):
             raise InputError(
-                f"output_format={self.output_format!r} is for overlay and cut-out (masks are always "
-                f"PNG), and {self._why_no_overlay()}"
+                f"output_format={self.output_format!r} is for overlay and cut-out (masks are "
+                f"always PNG), and {self._why_no_overlay()}"
             )
         if not self.return_zip:
             self._check_one_file()

@@ -1,0 +1,249 @@
+"""The one file: what it holds, which inputs go together, and what happens when it cannot be."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import zipfile
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from sam3_image import export, png, render
+from sam3_image.errors import InputError, OutputError
+from sam3_image.export import write
+from sam3_image.images import Image
+from sam3_image.output import Output
+from tests.drawn_instances import disc, instances_of, photo, ring
+
+SIZE = (90, 130)
+MASKS = [disc(SIZE, (40, 50), 25), ring(SIZE, (45, 80), 30), np.zeros(SIZE, bool)]
+INSIDE = np.any(MASKS, axis=0)
+IMAGE = Image(photo(SIZE), "PNG")
+FOUND = instances_of(MASKS)
+NONE = instances_of([], SIZE)
+
+
+def read(content: bytes) -> NDArray[np.uint8]:
+    with Pillow.open(io.BytesIO(content)) as picture:
+        return np.asarray(picture)
+
+
+def members(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_the_default_is_a_zip_of_masks_best_first(tmp_path: Path) -> None:
+    path = write(IMAGE, FOUND, Output(), tmp_path)
+    files = members(path)
+    assert list(files) == ["mask_000.png", "mask_001.png", "mask_002.png"]
+    for content, mask in zip(files.values(), MASKS, strict=True):
+        with Pillow.open(io.BytesIO(content)) as picture:
+            assert (picture.format, picture.mode) == ("PNG", "L")
+        assert np.array_equal(read(content), np.where(mask, 255, 0))
+
+
+def test_the_drop_in_result_byte_for_byte(tmp_path: Path) -> None:
+    """What the first eight inputs give by default, and nothing else, whatever is added later."""
+    files = members(write(IMAGE, FOUND, Output(save_overlay=True), tmp_path))
+    tinted = IMAGE.pixels.copy()
+    tinted[INSIDE] = np.rint((IMAGE.pixels[INSIDE] + np.array([0.0, 255.0, 0.0])) / 2)
+    assert files == {
+        **{f"mask_{i:03}.png": png.encode_mask(FOUND.mask(i)) for i in range(len(MASKS))},
+        "overlay.png": png.encode(tinted),
+    }
+
+
+@pytest.mark.parametrize("extra", [{}, {"annotation_format": "coco"}, {"apply_mask": True}])
+def test_what_is_new_does_not_touch_what_was_there(tmp_path: Path, extra: dict) -> None:
+    (tmp_path / "more").mkdir()
+    plain = members(write(IMAGE, FOUND, Output(save_overlay=True), tmp_path))
+    more = members(write(IMAGE, FOUND, Output(save_overlay=True, **extra), tmp_path / "more"))
+    assert {name: more[name] for name in plain} == plain
+    assert list(more)[: len(plain)] == list(plain)
+
+
+def test_equal_results_are_equal_bytes(tmp_path: Path) -> None:
+    output = Output(save_overlay=True, mask_color="distinct", show_labels=True)
+    first = write(IMAGE, FOUND, output, tmp_path).read_bytes()
+    assert write(IMAGE, FOUND, output, tmp_path).read_bytes() == first
+
+
+def test_zip_members_are_stored_not_packed_again(tmp_path: Path) -> None:
+    with zipfile.ZipFile(write(IMAGE, FOUND, Output(), tmp_path)) as archive:
+        for entry in archive.infolist():
+            assert entry.compress_type == zipfile.ZIP_STORED
+            assert entry.external_attr >> 16 & 0o777 == 0o644
+
+
+def test_more_masks_than_the_backlog_keep_their_order(tmp_path: Path) -> None:
+    masks = [disc(SIZE, (y, 60), 3) for y in range(80)]
+    files = members(write(IMAGE, instances_of(masks), Output(), tmp_path))
+    assert list(files) == [f"mask_{index:03}.png" for index in range(80)]
+    for content, mask in zip(files.values(), masks, strict=True):
+        assert np.array_equal(read(content) > 0, mask)
+
+
+def test_nothing_found_is_a_result(tmp_path: Path) -> None:
+    assert members(write(IMAGE, NONE, Output(), tmp_path)) == {}
+    overlay = read(write(IMAGE, NONE, Output(return_zip=False), tmp_path).read_bytes())
+    assert np.array_equal(overlay, IMAGE.pixels)
+    black = read(
+        write(IMAGE, NONE, Output(return_zip=False, mask_only=True), tmp_path).read_bytes()
+    )
+    assert black.shape == SIZE
+    assert not black.any()
+    alone = write(IMAGE, NONE, Output(return_zip=False, annotation_format="rle"), tmp_path)
+    assert json.loads(alone.read_bytes())["instances"] == []
+
+
+def test_mask_only_is_white_on_black_png(tmp_path: Path) -> None:
+    path = write(IMAGE, FOUND, Output(return_zip=False, mask_only=True), tmp_path)
+    assert path.name == "mask.png"
+    assert np.array_equal(read(path.read_bytes()), np.where(INSIDE, 255, 0))
+
+
+@pytest.mark.parametrize(("name", "form"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP")])
+def test_pictures_come_in_the_format_asked_for(tmp_path: Path, name: str, form: str) -> None:
+    path = write(IMAGE, FOUND, Output(return_zip=False, output_format=name), tmp_path)
+    assert path.name == f"overlay.{name}"
+    with Pillow.open(path) as picture:
+        assert (picture.format, picture.mode) == (form, "RGB")
+        assert picture.size == SIZE[::-1]
+    zipped = members(write(IMAGE, FOUND, Output(save_overlay=True, output_format=name), tmp_path))
+    assert list(zipped)[-1] == f"overlay.{name}"
+    assert zipped[f"overlay.{name}"] == path.read_bytes()
+
+
+def test_lossy_pictures_are_close_to_the_exact_one(tmp_path: Path) -> None:
+    smooth = np.linspace(0, 255, SIZE[1], dtype=np.uint8)[None, :, None]
+    image = Image(np.broadcast_to(smooth, (*SIZE, 3)).copy(), "PNG")
+    exact = render.overlay(image.pixels, FOUND, render.Style()).astype(int)
+    for name in ("jpg", "webp"):
+        path = write(image, FOUND, Output(return_zip=False, output_format=name), tmp_path)
+        assert np.abs(read(path.read_bytes()) - exact).mean() < 4, name
+
+
+@pytest.mark.parametrize("name", ["png", "webp"])
+def test_a_cutout_is_transparent_outside_and_exact_inside(tmp_path: Path, name: str) -> None:
+    output = Output(return_zip=False, apply_mask=True, output_format=name)
+    path = write(IMAGE, FOUND, output, tmp_path)
+    assert path.name == f"cutout.{name}"
+    picture = read(path.read_bytes())
+    assert np.array_equal(picture[..., 3], np.where(INSIDE, 255, 0))
+    assert np.array_equal(picture[INSIDE, :3], IMAGE.pixels[INSIDE])
+
+
+def test_a_jpeg_cutout_is_white_outside(tmp_path: Path) -> None:
+    flat = Image(np.full((*SIZE, 3), (200, 30, 60), np.uint8), "PNG")
+    output = Output(return_zip=False, apply_mask=True, output_format="jpg")
+    picture = read(write(flat, FOUND, output, tmp_path).read_bytes()).astype(int)
+    blocks = np.zeros(SIZE, bool)  # JPEG's 8×8 blocks that the objects reach into
+    for y, x in product(range(0, SIZE[0], 8), range(0, SIZE[1], 8)):
+        blocks[y : y + 8, x : x + 8] = INSIDE[y : y + 8, x : x + 8].any()
+    assert (picture[~blocks] == 255).all()
+    assert picture[~INSIDE].mean() > 250
+    assert np.abs(picture[INSIDE] - (200, 30, 60)).mean() < 8
+
+
+def test_a_zip_can_hold_everything(tmp_path: Path) -> None:
+    output = Output(save_overlay=True, apply_mask=True, annotation_format="polygon")
+    names = list(members(write(IMAGE, FOUND, output, tmp_path)))
+    assert names[3:] == ["overlay.png", "cutout.png", "annotations.json"]
+
+
+ON_OFF = (False, True)
+
+
+def test_every_combination_of_the_drop_in_inputs_is_accepted() -> None:
+    for overlay, only, zipped, opacity, color in product(
+        ON_OFF, ON_OFF, ON_OFF, (0.0, 0.5, 1.0), ("green", "magenta", "distinct")
+    ):
+        Output(
+            save_overlay=overlay,
+            mask_only=only,
+            return_zip=zipped,
+            mask_opacity=opacity,
+            mask_color=color,
+        )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"mask_color": "purple"}, "purple"),
+        ({"mask_opacity": float("nan")}, "nan"),
+        ({"mask_opacity": 1.5}, "1.5"),
+        ({"mask_opacity": -0.1}, "-0.1"),
+        ({"output_format": "gif"}, "gif"),
+        ({"annotation_format": "voc"}, "voc"),
+        ({"apply_mask": True, "mask_only": True}, "mask_only"),
+        ({"apply_mask": True, "mask_only": True, "return_zip": False}, "mask_only"),
+        ({"show_labels": True}, "save_overlay=true"),
+        ({"show_labels": True, "return_zip": False, "mask_only": True}, "mask_only"),
+        ({"show_labels": True, "return_zip": False, "apply_mask": True}, "apply_mask"),
+        ({"show_labels": True, "return_zip": False, "annotation_format": "rle"}, "save_overlay"),
+        ({"output_format": "jpg"}, "save_overlay=true"),
+        ({"output_format": "webp", "return_zip": False, "mask_only": True}, "always PNG"),
+        ({"return_zip": False, "apply_mask": True, "annotation_format": "coco"}, "return_zip=true"),
+        ({"return_zip": False, "mask_only": True, "annotation_format": "coco"}, "return_zip=true"),
+        ({"return_zip": False, "save_overlay": True, "annotation_format": "rle"}, "save_overlay"),
+        ({"return_zip": False, "save_overlay": True, "apply_mask": True}, "save_overlay"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line_that_names_it(wrong: dict, named: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Output(**wrong)
+    message = str(caught.value)
+    assert named in message
+    assert "\n" not in message
+    assert len(message) < 250
+
+
+def test_a_format_too_small_for_the_image_is_refused_before_any_work(tmp_path: Path) -> None:
+    size = (20, 16_384)
+    wide, found = Image(photo(size), "PNG"), instances_of([disc(size, (9, 99), 9)])
+    with pytest.raises(InputError, match=r"at most 16383 pixels a side.*16384×20"):
+        write(wide, found, Output(return_zip=False, output_format="webp"), tmp_path)
+    path = write(wide, found, Output(return_zip=False, output_format="jpg"), tmp_path)
+    assert read(path.read_bytes()).shape == (*size, 3)
+
+
+@pytest.mark.parametrize("output", [Output(), Output(return_zip=False)])
+def test_a_vanished_folder_is_an_output_error(tmp_path: Path, output: Output) -> None:
+    with pytest.raises(OutputError, match=r"cannot write the result.*try again"):
+        write(IMAGE, FOUND, output, tmp_path / "gone")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full disk")
+@pytest.mark.parametrize(
+    ("output", "name"), [(Output(), "masks.zip"), (Output(return_zip=False), "overlay.png")]
+)
+def test_a_full_disk_is_an_output_error(tmp_path: Path, output: Output, name: str) -> None:
+    (tmp_path / name).symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=r"No space left.*free some disk space"):
+        write(IMAGE, FOUND, output, tmp_path)
+
+
+def test_no_thread_outlives_a_result_or_a_failure(tmp_path: Path) -> None:
+    before = threading.active_count()
+    write(IMAGE, FOUND, Output(), tmp_path)
+    with pytest.raises(OutputError):
+        write(IMAGE, FOUND, Output(), tmp_path / "gone")
+    assert threading.active_count() == before
+
+
+def test_the_formats_limits_are_those_of_the_encoders() -> None:
+    for name in ("jpg", "webp"):
+        largest = export.encode_picture(
+            np.zeros((1, Output(return_zip=False, output_format=name).largest_side, 3), np.uint8),
+            name,
+        )
+        assert read(largest).shape[0] == 1
