@@ -1,0 +1,158 @@
+"""The segmenter beside plain transformers on the same weights: one encoder pass, same answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import Sam3Model, Sam3VideoConfig
+
+from sam3_image.cache import TensorCache
+from sam3_image.checkpoint import Checkpoint
+from sam3_image.device import Placement
+from sam3_image.preprocess import pixel_values
+from sam3_image.prompts import Concept, Find, Pick, Target
+from sam3_image.segmenter import CacheBudget, Segmenter
+
+CPU = Placement(torch.device("cpu"), torch.float32)
+RED = Find((Concept("red circle"),), 0.0)
+
+
+@pytest.fixture(scope="module")
+def segmenter(tiny_weights: Path) -> Segmenter:
+    return Segmenter(Checkpoint.open(tiny_weights), CPU)
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (90, 120)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
+
+
+def test_the_same_picture_is_encoded_once(segmenter: Segmenter) -> None:
+    segmenter.forget()
+    side = segmenter.side(100)
+    first = segmenter.encode(picture(), side)
+    again = segmenter.encode(picture().copy(), side)
+    other = segmenter.encode(picture(1), side)
+    assert (first.cached, again.cached, other.cached) == (False, True, False)
+    assert torch.equal(first.hidden, again.hidden)
+    assert not torch.equal(first.hidden, other.hidden)
+
+
+def test_another_resolution_is_another_encoding(segmenter: Segmenter) -> None:
+    segmenter.forget()
+    full = segmenter.encode(picture(), segmenter.side(100))
+    half = segmenter.encode(picture(), segmenter.side(50))
+    assert not half.cached
+    assert half.hidden.shape[-1] * 2 == full.hidden.shape[-1]
+
+
+@pytest.mark.parametrize("percent", [50, 100])
+def test_every_resolution_equals_transformers_configured_for_it(
+    segmenter: Segmenter, tiny_weights: Path, percent: int
+) -> None:
+    """At 100 exactly today's path; below, what a model made for that image size computes."""
+    segmenter.forget()
+    side = segmenter.side(percent)
+    config = Sam3VideoConfig.from_pretrained(tiny_weights)
+    config.detector_config.vision_config.image_size = side
+    config.detector_config.vision_config.backbone_config.image_size = side
+    plain = Sam3Model.from_pretrained(tiny_weights, config=config)
+    tokens = segmenter._finder.tokenizer(
+        "red circle", padding="max_length", max_length=32, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        outputs = plain(pixel_values=pixel_values(picture(), side), **tokens)
+    ours = segmenter.segment(segmenter.encode(picture(), side), RED)
+    scores = outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid()
+    order = scores[0].argsort(descending=True, stable=True)
+    np.testing.assert_allclose(ours.scores, scores[0, order], atol=1e-5)
+    np.testing.assert_allclose(ours.maps, outputs.pred_masks[0, order].sigmoid(), atol=1e-5)
+    assert ours.maps.shape[-1] == side // 14 * 4
+
+
+def test_resolutions_are_whole_windows(segmenter: Segmenter) -> None:
+    """112 pixels, patches of 14, windows of 4: steps of 56."""
+    assert [segmenter.side(percent) for percent in (25, 50, 51, 99, 100)] == [56, 56, 112, 112, 112]
+
+
+def test_several_concepts_equal_the_same_one_by_one(segmenter: Segmenter) -> None:
+    names = ["red circle", "blue star", "a", "green", "ring", "red circle"]  # more than one chunk
+    features = segmenter.encode(picture(), segmenter.side(100))
+    together = segmenter.segment(features, Find(tuple(Concept(name) for name in names), 0.0))
+    for index, name in enumerate(names):
+        alone = segmenter.segment(features, Find((Concept(name),), 0.0))
+        mine = together.take(np.flatnonzero(together.prompts == index))
+        assert set(mine.concepts) == {name}
+        np.testing.assert_allclose(mine.scores, alone.scores, atol=1e-4)
+        np.testing.assert_allclose(mine.maps, alone.maps, atol=1e-4)
+    assert list(together.scores) == sorted(together.scores, reverse=True)
+
+
+def test_both_tasks_share_one_backbone(segmenter: Segmenter) -> None:
+    features = segmenter.encode(picture(), segmenter.side(100))
+    segmenter.segment(features, Pick((Target(points=((5.0, 5.0),), labels=(1,)),), False))
+    assert segmenter._picker is not None
+    detector, tracker = segmenter._finder.detector, segmenter._picker.tracker
+    assert tracker.vision_encoder.backbone is detector.vision_encoder.backbone
+
+
+@pytest.mark.parametrize("percent", [50, 100])
+def test_pick_works_at_every_resolution(segmenter: Segmenter, percent: int) -> None:
+    features = segmenter.encode(picture(), segmenter.side(percent))
+    targets = (Target(box=(10.0, 10.0, 50.0, 60.0)), Target(box=(60.0, 10.0, 90.0, 60.0)))
+    assert len(segmenter.segment(features, Pick(targets, False))) == 2
+    three = segmenter.segment(features, Pick(targets[:1], True))
+    assert sorted(three.candidates) == [0, 1, 2]
+    assert list(three.scores) == sorted(three.scores, reverse=True)
+
+
+def test_half_precision_runs_through_every_path(tiny_weights: Path) -> None:
+    half = Segmenter(Checkpoint.open(tiny_weights), Placement(CPU.device, torch.bfloat16))
+    features = half.encode(picture(), half.side(100))
+    exemplar = Concept("a", ((1.0, 1.0, 50.0, 50.0),), (1,))
+    for request in (RED, Find((exemplar,), 0.0), Pick((Target(box=(1.0, 1.0, 50.0, 50.0)),), True)):
+        found = half.segment(features, request)
+        assert found.maps.dtype == found.scores.dtype == found.boxes.dtype == np.float32
+        assert len(found)
+
+
+def test_caches_stay_within_their_budget(tiny_weights: Path) -> None:
+    segmenter = Segmenter(Checkpoint.open(tiny_weights), CPU, CacheBudget(150_000, 20_000))
+    for seed in range(6):
+        features = segmenter.encode(picture(seed), segmenter.side(100))
+        segmenter.segment(features, Find((Concept(f"circle {seed}"),), 0.0))
+        assert segmenter._features.used <= 150_000
+        assert segmenter._texts.used <= 20_000
+    assert segmenter._features.used > 0
+
+
+def test_the_cache_drops_what_was_used_longest_ago() -> None:
+    def tensor() -> tuple[torch.Tensor, ...]:
+        return (torch.zeros(10, dtype=torch.uint8),)
+
+    cache = TensorCache(budget=25)
+    cache.get_or_make("a", tensor)
+    cache.get_or_make("b", tensor)
+    cache.get("a")
+    cache.get_or_make("c", tensor)
+    assert [cache.get(key) is not None for key in "abc"] == [True, False, True]
+    cache.get_or_make("large", lambda: (torch.zeros(26, dtype=torch.uint8),))
+    assert cache.get("large") is None
+    assert cache.used == 20
+
+
+def test_thirty_two_tokens_pass_and_thirty_three_are_counted(segmenter: Segmenter) -> None:
+    from sam3_image.errors import InputError
+
+    def text(tokens: int) -> str:
+        return " ".join("a" for _ in range(tokens))
+
+    words = next(
+        n for n in range(1, 64) if len(segmenter._finder.tokenizer(text(n)).input_ids) >= 32
+    )
+    assert len(segmenter._finder.tokenizer(text(words)).input_ids) == 32
+    segmenter.check(Find((Concept(text(words)),), 0.5))
+    with pytest.raises(InputError, match="33 tokens"):
+        segmenter.check(Find((Concept(text(words + 1)),), 0.5))
