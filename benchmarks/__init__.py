@@ -1,0 +1,1 @@
+"""The plain transformers + Pillow pipeline and this one, side by side: `script/bench`."""

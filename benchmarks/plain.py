@@ -1,0 +1,158 @@
+"""The plain pipeline: what transformers' documentation, Pillow and zipfile make of the same job.
+
+It is written as a user would write it, without tricks for or against it, and serves twice: as the
+other column of the benchmark and as the reference of the parity tests.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pycocotools import mask as coco_masks
+from transformers import Sam3Model, Sam3Processor
+
+GREEN = (0, 255, 0)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Model and processor as `from_pretrained` gives them."""
+
+    processor: Any
+    model: Any
+
+
+def load(
+    folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Plain:
+    """The model in `folder` on a device, ready to predict."""
+    model = Sam3Model.from_pretrained(folder, dtype=dtype).to(device).eval()
+    return Plain(processor=Sam3Processor.from_pretrained(folder), model=model)
+
+
+def decode(path: Path) -> Image.Image:
+    """The picture in a file, RGB."""
+    return Image.open(path).convert("RGB")
+
+
+def preprocess(processor: Any, image: Image.Image, **prompts: Any) -> Any:
+    """The model's inputs for one picture; prompts: `text=…`, `input_boxes=…`, …"""
+    return processor(images=image, return_tensors="pt", **prompts)
+
+
+@torch.inference_mode()
+def infer(plain: Plain, inputs: Any) -> Any:
+    """The model's outputs, a `Sam3ImageSegmentationOutput`."""
+    inputs = inputs.to(plain.model.device)
+    inputs["pixel_values"] = inputs["pixel_values"].to(plain.model.dtype)
+    return plain.model(**inputs)
+
+
+def post_process(
+    processor: Any,
+    outputs: Any,
+    size: tuple[int, int],
+    threshold: float = 0.5,
+    mask_threshold: float = 0.5,
+) -> dict[str, torch.Tensor]:
+    """`scores` (N,), `boxes` (N, 4) xyxy in pixels and `masks` (N, H, W) int64, in query order.
+
+    processor: a `Sam3Processor` or `Sam3ImageProcessor`. size: (height, width) of the picture.
+    """
+    results = processor.post_process_instance_segmentation(
+        outputs, threshold=threshold, mask_threshold=mask_threshold, target_sizes=[size]
+    )
+    return results[0]
+
+
+def masks_of(result: dict[str, torch.Tensor]) -> list[np.ndarray]:
+    """Each mask as (H, W) uint8, 255 on 0, best score first."""
+    order = result["scores"].argsort(descending=True, stable=True)
+    return [(result["masks"][i].cpu().numpy() * 255).astype(np.uint8) for i in order]
+
+
+def overlay(
+    image: Image.Image,
+    masks: Sequence[np.ndarray],
+    color: tuple[int, int, int] = GREEN,
+    opacity: float = 0.5,
+) -> Image.Image:
+    """The picture with every masked pixel tinted once."""
+    pixels = np.array(image)
+    inside = np.zeros(pixels.shape[:2], dtype=bool)
+    for mask in masks:
+        inside |= mask > 0
+    tinted = pixels[inside] * (1 - opacity) + np.array(color) * opacity
+    pixels[inside] = tinted.round().astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
+def picture_bytes(image: Image.Image, form: str = "PNG") -> bytes:
+    """The picture as a file, with Pillow's own settings."""
+    buffer = io.BytesIO()
+    image.save(buffer, form)
+    return buffer.getvalue()
+
+
+def write_zip(
+    path: Path, image: Image.Image, result: dict[str, torch.Tensor], save_overlay: bool = False
+) -> Path:
+    """`mask_000.png` … and, where asked for, `overlay.png` in a ZIP."""
+    masks = masks_of(result)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for index, mask in enumerate(masks):
+            archive.writestr(f"mask_{index:03}.png", picture_bytes(Image.fromarray(mask)))
+        if save_overlay:
+            archive.writestr("overlay.png", picture_bytes(overlay(image, masks)))
+    return path
+
+
+def write_overlay(
+    path: Path, image: Image.Image, result: dict[str, torch.Tensor], form: str = "PNG"
+) -> Path:
+    """The overlay alone."""
+    path.write_bytes(picture_bytes(overlay(image, masks_of(result)), form))
+    return path
+
+
+def write_coco(path: Path, image: Image.Image, result: dict[str, torch.Tensor]) -> Path:
+    """COCO annotations with run lengths from pycocotools."""
+    annotations = []
+    for index, mask in enumerate(masks_of(result)):
+        runs = coco_masks.encode(np.asfortranarray(mask))
+        annotations.append(
+            {
+                "id": index + 1,
+                "image_id": 1,
+                "category_id": 1,
+                "segmentation": {"size": runs["size"], "counts": runs["counts"].decode()},
+                "area": int(coco_masks.area(runs)),
+                "bbox": coco_masks.toBbox(runs).tolist(),
+                "iscrowd": 0,
+            }
+        )
+    picture = {"id": 1, "file_name": "image", "width": image.width, "height": image.height}
+    document = {"images": [picture], "annotations": annotations}
+    path.write_text(json.dumps(document))
+    return path
+
+
+def predict(
+    plain: Plain, path: Path, output: Path, prompt: str, save_overlay: bool = False
+) -> dict[str, torch.Tensor]:
+    """The whole job for one picture and one text; writes the ZIP, returns the result."""
+    image = decode(path)
+    inputs = preprocess(plain.processor, image, text=prompt)
+    outputs = infer(plain, inputs)
+    result = post_process(plain.processor, outputs, (image.height, image.width))
+    write_zip(output, image, result, save_overlay)
+    return result
