@@ -6,12 +6,10 @@ keep its limits and plugins in module globals, and hide what was wrong with the 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from PIL import Image as Pillow
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -24,14 +22,6 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pillow_heif.as_plugin import HeifImageFile
 
 from sam3_image.errors import ImageError, shown
-
-# An image that Pillow decodes in Python rather than in C takes up to 1 µs a sample.
-SLOW_PIXELS = 2_000_000
-SLOW_BYTES = 8_000_000
-
-# libjpeg walks the whole image once for each scan. Encoders write at most about a dozen; a
-# hostile file of 1 MB can ask for thousands.
-JPEG_SCANS = 64
 
 ACCEPTED = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC and binary PPM"
 
@@ -50,15 +40,15 @@ class Format:
     cost: int
 
 
-JPEG = Format("JPEG", JpegImageFile, 8)
+JPEG = Format("JPEG", JpegImageFile, 12)
 PNG = Format("PNG", PngImageFile, 8)
-GIF = Format("GIF", GifImageFile, 12)
+GIF = Format("GIF", GifImageFile, 8)
 BMP = Format("BMP", BmpImageFile, 8)
 PPM = Format("PPM", PpmImageFile, 8)
-TIFF = Format("TIFF", TiffImageFile, 16)
-WEBP = Format("WebP", WebPImageFile, 20)
-AVIF = Format("AVIF", AvifImageFile, 20)
-HEIC = Format("HEIC", HeifImageFile, 20)
+TIFF = Format("TIFF", TiffImageFile, 12)
+WEBP = Format("WebP", WebPImageFile, 18)
+AVIF = Format("AVIF", AvifImageFile, 16)
+HEIC = Format("HEIC", HeifImageFile, 16)
 
 _ACCEPTED: tuple[tuple[bytes, Format], ...] = (
     (b"\xff\xd8\xff", JPEG),
@@ -145,63 +135,6 @@ def identify(data: bytes) -> Format:
         f"The file is no image: it starts with {shown(data[:4])}; accepted are {ACCEPTED}: "
         "send one of these."
     )
-
-
-def open_header(form: Format, data: bytes) -> ImageFile:
-    """Pillow's picture of `data`, header read, pixels not decoded.
-
-    Raises ImageError for what would take unbounded time, and whatever Pillow raises.
-    """
-    if form is JPEG and data.count(b"\xff\xda") > JPEG_SCANS and jpeg_scans(data) > JPEG_SCANS:
-        raise ImageError(
-            f"The JPEG has {jpeg_scans(data):,} scans; at most {JPEG_SCANS} are accepted: "
-            "save it again."
-        )
-    return form.open(io.BytesIO(data))
-
-
-def check_effort(form: Format, picture: ImageFile, length: int, pixels: int) -> None:
-    """Raises ImageError when decoding would cost far more than the image's size says.
-
-    picture: header read; length: bytes of the file; pixels: the limit that holds.
-    """
-    width, height = picture.size
-    slow = any(tile[0] in Pillow.DECODERS for tile in picture.tile)
-    if slow and (width * height > SLOW_PIXELS or length > SLOW_BYTES):
-        raise ImageError(
-            f"The {form.name} is stored in a way that is slow to read ({width:,} × {height:,} "
-            f"pixels); such a file may have {SLOW_PIXELS:,} pixels: save it as PNG or JPEG."
-        )
-    if isinstance(picture, TiffImageFile):
-        # A small image may be cut from huge tiles, which are allocated whole.
-        tile = [picture.tag_v2.get(tag, 0) for tag in (322, 323)]
-        if all(isinstance(side, int) for side in tile) and tile[0] * tile[1] > min(
-            pixels, 4 * width * height + SLOW_PIXELS
-        ):
-            raise ImageError(
-                f"The TIFF of {width:,} × {height:,} pixels has tiles of {tile[0]:,} × "
-                f"{tile[1]:,}: save it again with smaller tiles, or as PNG."
-            )
-
-
-def jpeg_scans(data: bytes) -> int:
-    """Number of scans of the first image in a JPEG file, without decoding it."""
-    position, scans = 2, 0
-    while position + 4 <= len(data):
-        if data[position] != 0xFF:
-            position = data.find(b"\xff", position)
-            if position < 0:
-                break
-            continue
-        marker = data[position + 1]
-        if marker == 0xD9:  # end of image; thumbnails, second images and videos may follow
-            break
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # no length follows
-            position += 1 if marker == 0xFF else 2
-            continue
-        scans += marker == 0xDA
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return scans
 
 
 def _iso_media(data: bytes) -> Format:

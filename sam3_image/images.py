@@ -19,11 +19,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import DecompressionBombError
+from PIL.ImageFile import ImageFile
 
+from sam3_image.effort import Reader, check_jpeg, check_picture, check_tiff
 from sam3_image.errors import ImageError, MemoryLimitError, UserError, shown
-from sam3_image.formats import TIFF, Format, check_effort, identify, open_header
+from sam3_image.formats import JPEG, TIFF, Format, identify
 from sam3_image.limits import Limits, available_memory
-from sam3_image.pixels import orientation_of, upright_rgb
+from sam3_image.pixels import exif_orientation, upright_rgb
 
 # The descriptor belongs to the process: two threads must not swap it at the same time.
 _STDERR_LOCK = threading.Lock()
@@ -62,14 +64,18 @@ def decode(data: bytes, limits: Limits) -> Image:
     limits.check_bytes(len(data))
     form = identify(data)
     try:
-        with _no_warnings(), _no_libtiff_chatter(form), open_header(form, data) as picture:
+        if form is JPEG:
+            check_jpeg(data)
+        elif form is TIFF:
+            check_tiff(data)
+        with _no_warnings(), _no_libtiff_chatter(form), form.open(Reader(data)) as picture:
             width, height = picture.size
             limits.check_size((height, width))
-            check_effort(form, picture, len(data), limits.pixels)
+            check_picture(picture, form.name, len(data), limits.pixels)
             _check_memory(form, height * width)
             picture.load()
             limits.check_size(picture.size[::-1])  # a decoder may find another size than the header
-            return Image(upright_rgb(picture, orientation_of(picture)), form.name)
+            return Image(upright_rgb(picture, _orientation(picture)), form.name)
     except UserError:
         raise
     except MemoryError:
@@ -162,6 +168,12 @@ def _no_libtiff_chatter(form: Format) -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def _orientation(picture: ImageFile) -> int:
+    """The EXIF orientation that is still to be applied: Pillow turns TIFF and HEIC itself."""
+    exif = picture.info.get("exif")
+    return exif_orientation(exif) if isinstance(exif, bytes) else 1
 
 
 def _check_memory(form: Format, pixels: int) -> None:

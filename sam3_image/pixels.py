@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,13 +62,21 @@ def upright_rgb(picture: Pillow.Image, orientation: int) -> NDArray[np.uint8]:
     return upright
 
 
-def orientation_of(picture: Pillow.Image) -> int:
-    """EXIF (or XMP) orientation of a decoded picture, 1–8; 1 where there is none or it is junk."""
-    try:
-        value = picture.getexif().get(0x0112, 1)
-    except Exception:  # EXIF is written by everyone; viewers ignore what they cannot read
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+def exif_orientation(exif: bytes) -> int:
+    """Orientation in a block of EXIF, 1–8; 1 where there is none or it is junk.
+
+    Read by hand: Pillow would parse the whole block, which may be megabytes made to be slow.
+    """
+    tiff = exif.removeprefix(b"Exif\x00\x00")
+    order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
+    start = int.from_bytes(tiff[4:8], order)
+    count = int.from_bytes(tiff[start : start + 2], order)
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind = (int.from_bytes(tiff[i : i + 2], order) for i in (at, at + 2))
+        if (tag, kind) == (0x0112, 3):
+            value = int.from_bytes(tiff[at + 8 : at + 10], order)
+            return value if 1 <= value <= 8 else 1
+    return 1
 
 
 def _strips(picture: Pillow.Image) -> Iterator[tuple[int, Pillow.Image]]:
