@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from sam3_image.device import Placement
 from sam3_image.errors import CheckpointError, shown
 
+TOKENIZERS = ("tokenizer.json", "vocab.json")
 MODEL_TYPES = ("sam3_video", "sam3")
 # How many faulty weights an error names.
 NAMED = 3
@@ -79,6 +80,12 @@ class Checkpoint:
 
     def tokenizer(self) -> CLIPTokenizer:
         """The CLIP tokenizer of the text encoder; raises CheckpointError if it is not there."""
+        # Without its files transformers makes a tokenizer that knows no word, and says nothing.
+        if not any((self.folder / name).is_file() for name in TOKENIZERS):
+            raise CheckpointError(
+                f"There is no tokenizer in {self.folder} ({' or '.join(TOKENIZERS)}). "
+                "Fetch the weights again with script/download-weights."
+            )
         try:
             return CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
         except (OSError, ValueError, TypeError) as error:
