@@ -97,7 +97,7 @@ def _write_zip(image: Image, instances: Instances, output: Output, path: Path) -
     annotations = None
     if output.wants_annotations:
         annotations = Annotations(instances, output.annotation_format)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         consumers = [consumer.add for consumer in (canvas, annotations) if consumer]
         for index, content in enumerate(_encoded(_tee(instances.masks(), consumers))):
             _store(archive, f"mask_{index:03}.png", content)
@@ -157,7 +157,7 @@ def _encoded(masks: Iterator[Mask]) -> Iterator[bytes]:
 
 
 def _store(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    entry = zipfile.ZipInfo(name, ZIP_DATE)
+    entry = zipfile.ZipInfo(name, ZIP_DATE)  # stored as it is: a PNG would not get smaller
     entry.create_system = 3  # Unix on every machine, or the bytes would differ
     entry.external_attr = ZIP_MODE
     archive.writestr(entry, content)
