@@ -111,7 +111,7 @@ def require_download(value: object) -> Path:
 
 def _read(path: Path, limits: Limits) -> bytes:
     """The content of a regular file; devices, pipes and folders are refused unopened."""
-    name = shown(str(path))
+    name = shown(str(path), 200)
     try:
         # Opening a device or a pipe can block or do something, so look first, and look again at
         # what was opened. O_NONBLOCK: a pipe that was put in its place must not hang us.

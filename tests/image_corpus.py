@@ -276,9 +276,7 @@ def inflate(form: str, data: bytes) -> bytes:
     """The same file announcing 30,000 × 30,000 pixels (or the most that its format can say)."""
     side = 30_000
     if form == "PNG":
-        head = struct.pack(">II", side, side) + data[24:29]
-        chunk = b"IHDR" + head
-        return data[:12] + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+        return data[:8] + chunk(b"IHDR", struct.pack(">II", side, side) + data[24:29]) + data[33:]
     if form == "GIF":
         return data[:6] + struct.pack("<HH", 65535, 65535) + data[10:]
     if form == "BMP":
@@ -322,16 +320,16 @@ def _inflate_tiff(data: bytes, side: int) -> bytes:
 
 
 def huge_png(side: int) -> bytes:
-    """A whole, valid 8-bit grayscale PNG of side × side zeros: the real bomb, about side²/1030."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
+    """A whole, valid 1-bit grayscale PNG of side × side zeros: the real bomb, 110 KB at 30,000."""
     squeeze = zlib.compressobj(9)
-    row = bytes(side + 1)
+    row = bytes(1 + -(-side // 8))
     body = b"".join(squeeze.compress(row) for _ in range(side)) + squeeze.flush()
-    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     signature = b"\x89PNG\r\n\x1a\n"
     return signature + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def chunk(kind: bytes, body: bytes = b"") -> bytes:
+    """One chunk of a PNG."""
+    check = struct.pack(">I", zlib.crc32(kind + body))
+    return struct.pack(">I", len(body)) + kind + body + check
