@@ -98,7 +98,7 @@ class CogServer:
         self.temporary.mkdir(parents=True)
         self.log_file = folder / "server.log"
         write_schema(repository)
-        self.port = _free_port()
+        self.port = free_port()
         binaries = str(Path(sys.executable).parent)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1"],
@@ -250,7 +250,8 @@ def _as_url(image: Any) -> str:
     return data_url(image if isinstance(image, bytes) else png(image))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port that nobody listened on a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
