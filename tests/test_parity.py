@@ -1,0 +1,174 @@
+"""Parity: our pipeline beside plain transformers on the same checkpoint, in float32.
+
+Both start from the file's pixels and end at full-size masks. The plain pipeline is
+`benchmarks.plain`, which is what transformers' documentation shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import Sam3TrackerModel, Sam3TrackerProcessor
+
+from benchmarks import plain
+from sam3_image.checkpoint import Checkpoint
+from sam3_image.device import Placement
+from sam3_image.instances import Instances
+from sam3_image.prompts import Query, parse
+from sam3_image.segmenter import Segmenter
+from tests import second_scenes
+
+CPU = Placement(torch.device("cpu"), torch.float32)
+SEEDS = range(21)  # for text, which the drop-in interface promises
+FEWER = range(8)  # for each of the ten other kinds of prompt
+TEXTS = ["red circle", "blue square", "striped star", "circle", "person"]
+# Low, so that there are always masks to compare, also of weak instances.
+THRESHOLD = 0.02
+# Of all pixels, how many may differ because a sum was rounded in another order.
+PIXELS = 1e-6
+NUMBERS = 1e-5
+
+
+@pytest.fixture(scope="module")
+def ours(weights: Path) -> Callable[..., Instances]:
+    segmenter = Segmenter(Checkpoint.open(weights), CPU)
+
+    def run(image: Image.Image, mask_threshold: float = 0.5, **fields: Any) -> Instances:
+        pixels = np.array(image)
+        request = parse(Query(**fields), pixels.shape[:2])
+        features = segmenter.encode(pixels, segmenter.side(100))
+        return segmenter.segment(features, request, mask_threshold)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def detector(weights: Path) -> plain.Plain:
+    return plain.load(weights)
+
+
+@pytest.fixture(scope="module")
+def tracker(weights: Path) -> tuple[Any, Any]:
+    return (
+        Sam3TrackerProcessor.from_pretrained(weights),
+        Sam3TrackerModel.from_pretrained(weights).eval(),
+    )
+
+
+@cache
+def scene(seed: int) -> tuple[Image.Image, Sequence[second_scenes.Drawn]]:
+    """A picture of its own size and shape for every seed, and what is drawn in it."""
+    return second_scenes.random_picture(seed=seed)
+
+
+def assert_equal(mine: Instances, theirs: dict[str, torch.Tensor], image: Image.Image) -> int:
+    """Scores, boxes and masks are the same; returns how many pixels differ."""
+    order = theirs["scores"].argsort(descending=True, stable=True)
+    assert len(mine) == len(order)
+    np.testing.assert_allclose(mine.scores, theirs["scores"][order].numpy(), atol=NUMBERS)
+    scale = np.array([image.width, image.height] * 2)
+    boxes = theirs["boxes"][order].numpy()
+    np.testing.assert_allclose(mine.boxes / scale, boxes / scale, atol=NUMBERS)
+    pairs = zip(mine.masks(), theirs["masks"][order].numpy(), strict=True)
+    return sum(int((a.full() != b.astype(bool)).sum()) for a, b in pairs)
+
+
+def test_text(ours: Callable[..., Instances], detector: plain.Plain) -> None:
+    differing = compared = 0
+    for seed in SEEDS:
+        image, _ = scene(seed)
+        text = TEXTS[seed % len(TEXTS)]
+        inputs = plain.preprocess(detector.processor, image, text=text)
+        size = (image.height, image.width)
+        for mask_threshold in (0.5, 0.3) if seed in FEWER else (0.5,):
+            theirs = plain.post_process(
+                detector.processor, plain.infer(detector, inputs), size, THRESHOLD, mask_threshold
+            )
+            mine = ours(image, mask_threshold, prompt=text, threshold=THRESHOLD)
+            differing += assert_equal(mine, theirs, image)
+            compared += theirs["masks"].numel()
+    assert compared > 5_000_000
+    assert differing <= compared * PIXELS
+
+
+@pytest.mark.parametrize("text", [None, "circle"])
+@pytest.mark.parametrize("labels", [[1], [1, 0]])
+def test_exemplar_boxes(
+    ours: Callable[..., Instances], detector: plain.Plain, text: str | None, labels: list[int]
+) -> None:
+    differing = compared = 0
+    for seed in FEWER:
+        image, objects = scene(seed)
+        if len(objects) < len(labels):
+            continue
+        boxes = [list(drawn.box) for drawn in objects[: len(labels)]]
+        inputs = plain.preprocess(
+            detector.processor, image, text=text, input_boxes=[boxes], input_boxes_labels=[labels]
+        )
+        size = (image.height, image.width)
+        theirs = plain.post_process(
+            detector.processor, plain.infer(detector, inputs), size, THRESHOLD
+        )
+        fields = {"prompt": text} if text else {}
+        mine = ours(image, boxes=str(boxes), box_labels=str(labels), threshold=THRESHOLD, **fields)
+        assert set(mine.concepts) <= {text or "visual"}
+        differing += assert_equal(mine, theirs, image)
+        compared += theirs["masks"].numel()
+    assert compared > 500_000
+    assert differing <= compared * PIXELS
+
+
+def test_no_boxes_means_none_are_passed(
+    ours: Callable[..., Instances], detector: plain.Plain
+) -> None:
+    """A detector whose geometry encoder is broken still answers text alike: it is never called."""
+    image, _ = scene(3)
+    before = ours(image, prompt="circle", threshold=0.0)
+    inputs = plain.preprocess(detector.processor, image, text="circle")
+    outputs = plain.infer(detector, inputs)
+    scores = (outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid())[0]
+    assert np.array_equal(before.scores, scores.sort(descending=True).values.numpy())
+
+
+@pytest.mark.parametrize("multimask", [False, True])
+@pytest.mark.parametrize("kind", ["points", "box", "both"])
+def test_pick(
+    ours: Callable[..., Instances], tracker: tuple[Any, Any], kind: str, multimask: bool
+) -> None:
+    processor, model = tracker
+    differing = compared = 0
+    for seed in FEWER:
+        image, objects = scene(seed)
+        if not objects:
+            continue
+        box = list(objects[-1].box)
+        points, labels = [[(box[0] + box[2]) / 2, (box[1] + box[3]) / 2], [1.0, 2.0]], [1, 0]
+        prompts: dict[str, Any] = {}
+        fields: dict[str, str] = {}
+        if kind != "box":
+            prompts |= {"input_points": [[points]], "input_labels": [[labels]]}
+            fields |= {"points": str(points), "point_labels": str(labels)}
+        if kind != "points":
+            prompts |= {"input_boxes": [[box]]}
+            fields |= {"boxes": str([box])}
+        inputs = processor(images=image, return_tensors="pt", **prompts)
+        with torch.inference_mode():
+            outputs = model(**inputs, multimask_output=multimask)
+        masks = processor.post_process_masks(outputs.pred_masks, inputs["original_sizes"])[0][0]
+        scores = outputs.iou_scores[0, 0]
+        order = scores.argsort(descending=True, stable=True)
+        mine = ours(image, task="visual", multimask_output=multimask, **fields)
+        assert len(mine) == (3 if multimask else 1)
+        np.testing.assert_allclose(mine.scores, scores[order].numpy(), atol=NUMBERS)
+        for theirs, ours_mask in zip(masks[order].numpy(), mine.masks(), strict=True):
+            differing += int((ours_mask.full() != theirs).sum())
+            compared += theirs.size
+    assert compared > 500_000
+    assert differing <= compared * PIXELS
