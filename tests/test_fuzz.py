@@ -137,8 +137,6 @@ def test_only_downloads_pass(value: Any) -> None:
 
 SCRIPTS = "aé漢字اللغة👩\u200d👩\u200d👧\u0301\u202e\0\t\n "
 text = st.text(max_size=600) | st.text(st.sampled_from(SCRIPTS), max_size=80)
-    st.sampled_from("aé漢字اللغة👩‍👩‍👧\u0301\u202e\0\t\n "), max_size=80
-)
 number = st.integers(-100, 1000) | st.floats() | st.sampled_from([10**400, -1, 0, 1, 640, 480.5])
 shape = st.recursive(
     number | st.text(max_size=5) | st.none() | st.booleans(),
