@@ -2,12 +2,14 @@
 
 Text is drawn with the fonts that OpenCV 5 carries inside it (Rubik, and WenQuanYi Micro Hei for
 what Rubik lacks), so it looks the same on every machine. They cover Latin, Greek, Cyrillic,
-Hebrew, Arabic, Chinese, Japanese and Korean; a character of another script becomes "?". Pillow's
-own font has 116 characters, and those of Matplotlib would be a dependency for its sake.
+Chinese, Japanese and Korean. OpenCV neither knows other scripts nor writes from right to left: a
+concept that it cannot write is called by the number of its prompt, as in the annotations. (Pillow's
+own font has 116 characters; Matplotlib's would be a large dependency for one file.)
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +36,9 @@ LONGEST_LABEL = 20
 
 # Labels stop where they would hide more of the picture than this; the first one always stays.
 MOST_HIDDEN = 0.25
+
+# Unicode's classes of characters that are written from right to left.
+RIGHT_TO_LEFT = ("R", "AL", "AN")
 
 # Above this luma (0–255) black text reads better than white.
 BRIGHT = 130
@@ -74,10 +79,12 @@ def draw_labels(
         cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), colors[index], style.stroke)
     taken = np.empty((0, 4), dtype=np.int64)
     room = MOST_HIDDEN * instances.size[0] * instances.size[1]
+    wanted = list(zip(instances.concepts, instances.prompts.tolist(), strict=True))
+    names = {key: style.name(*key) for key in set(wanted)}
     for index, box in enumerate(boxes):
         if room <= 0:
             break
-        text = style.label(instances.concepts[index], float(instances.scores[index]))
+        text = style.label(names[wanted[index]], float(instances.scores[index]))
         wide, high = style.extent(text)
         place = _free_place(box, (wide, high), instances.size, taken)
         if place is not None:
@@ -113,13 +120,28 @@ class Lettering:
         """Between the text and the edge of its label."""
         return max(2, self.font // 4)
 
-    def label(self, concept: str, score: float) -> str:
-        """Concept and score on one line, the concept shortened until the label has room."""
-        words = " ".join("".join(c if c.isprintable() else " " for c in concept).split())
-        text = f"{words} {score:.2f}"
-        while len(words) > 1 and self.extent(text)[0] > self.widest:
-            words = words[: min(len(words) - 1, len(words) * 3 // 4)].rstrip()
-            text = f"{words}… {score:.2f}"
+    def name(self, concept: str, prompt: int) -> str:
+        """The concept on one line, or the number of its prompt where it cannot be written."""
+        visible = "".join(c if c.isprintable() else " " for c in concept)
+        words = unicodedata.normalize("NFC", " ".join(visible.split()))
+        return words if self.can_write(words) else f"prompt {prompt}"
+
+    def can_write(self, text: str) -> bool:
+        """Whether every character has a letter here and goes from left to right."""
+        missing = self._drawn("?")
+        return all(
+            unicodedata.bidirectional(c) not in RIGHT_TO_LEFT
+            and not unicodedata.category(c).startswith("M")  # marks are not put on their letters
+            and (c in "? " or self._drawn(c) != missing)
+            for c in set(text)
+        )
+
+    def label(self, name: str, score: float) -> str:
+        """Name and score, the name shortened until the label has room."""
+        text = f"{name} {score:.2f}"
+        while len(name) > 1 and self.extent(text)[0] > self.widest:
+            name = name[: min(len(name) - 1, len(name) * 3 // 4)].rstrip()
+            text = f"{name}… {score:.2f}"
         return text
 
     def extent(self, text: str) -> tuple[int, int]:
@@ -141,6 +163,12 @@ class Lettering:
         cv2.putText(
             picture, text, (x0 + self.margin, baseline), ink, self.face, self.font, FONT_WEIGHT
         )
+
+    def _drawn(self, character: str) -> bytes:
+        """How one character looks; OpenCV draws a "?" for those it lacks."""
+        picture = np.zeros((32, 48), dtype=np.uint8)
+        cv2.putText(picture, character, (8, 24), (255,), self.face, 20, FONT_WEIGHT)
+        return picture.tobytes()
 
 
 def _clipped(box: NDArray[np.float32], size: tuple[int, int]) -> Rectangle:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 
@@ -117,24 +119,41 @@ def test_a_long_concept_is_shortened_and_keeps_its_score() -> None:
     assert style.extent(text)[0] <= min(300, LONGEST_LABEL * style.font)
     assert text.startswith("a very long")
     assert text.endswith("… 0.88")
-    assert style.label("line\nbreak\tand\x00more", 0.5) == "line break and more 0.50"
+    assert style.name("line\nbreak\tand\x00more?", 0) == "line break and more?"
 
 
 @pytest.mark.parametrize(
-    "word", ["Ærøskøbing", "человек", "σκύλος", "人", "くるま", "자동차", "כלב", "كلب", "người"]
+    "word",
+    [
+        "Ærøskøbing",
+        "человек",
+        "σκύλος",
+        "人",
+        "くるま",
+        "자동차",
+        "汽车",
+        "người",
+        "e\u0301t\u00e9",
+    ],
 )
-def test_scripts_have_letters_of_their_own(word: str) -> None:
+def test_these_scripts_are_written(word: str) -> None:
     style = Lettering.for_size((400, 400))
+    name = style.name(word, 3)
+    assert name == unicodedata.normalize("NFC", word)
 
     def drawn(text: str) -> bytes:
         picture = np.zeros((60, 400, 3), np.uint8)
         style.draw(picture, text, (0, 0, 400, 60), (255, 255, 255))
         return picture.tobytes()
 
-    letters = [drawn(letter) for letter in set(word)]
+    letters = {drawn(letter) for letter in set(name)}
     assert drawn("?") not in letters
-    assert drawn("\u0e01") == drawn("?"), "Thai is covered now: say so in labels.py"
-    assert len(set(letters)) == len(letters)
+    assert len(letters) == len(set(name)), "two letters look the same"
+
+
+@pytest.mark.parametrize("word", ["كلب", "כלב", "ไทย", "हिन्दी", "🐶", "dog 🐶", "q\u0308"])
+def test_what_cannot_be_written_is_called_by_its_prompt(word: str) -> None:
+    assert Lettering.for_size((400, 400)).name(word, 3) == "prompt 3"
 
 
 def test_the_better_score_keeps_its_label() -> None:
