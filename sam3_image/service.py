@@ -5,8 +5,6 @@ The command line and `predict.py` both come through here.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from sam3_image.prompts import Find, Query
 from sam3_image.report import Report
 from sam3_image.segmenter import Segmenter
 from sam3_image.weights import Source, locate
+from sam3_image.workspace import Workspace
 
 # Instances of one concept near the model's ceiling: more may be in the picture than it can say.
 CROWDED = 0.9
@@ -67,7 +66,9 @@ class Service:
         """
         self._limits = settings.limits
         self._downloads_only = downloads_only
-        self._folder: Path | None = None
+        self._workspace = Workspace()
+        if downloads_only:
+            self._workspace.take_downloads()
         report = Report(print)
         with report.stage("setup"):
             folder = locate(settings.source)
@@ -85,8 +86,8 @@ class Service:
         report.say(f"Ready after {report.metrics['timing.setup']:.1f} s")
 
     def healthy(self) -> bool:
-        """Whether the device still answers."""
-        return self._segmenter.healthy()
+        """Whether the device still answers and files can be written."""
+        return self._workspace.usable() and self._segmenter.healthy()
 
     def run(self, image: Any, query: Query, output: Output) -> Result:
         """Answer one request; raises UserError.
@@ -94,7 +95,7 @@ class Service:
         image: path of the file. The result's folder lives until the next request: Cog reads the
         file after `predict()` has returned and never deletes it.
         """
-        self._clean()
+        self._workspace.clear(keep=image)
         report = Report(print)
         with report.stage("total"), guarded(self._segmenter.forget):
             with report.stage("decode"):
@@ -102,11 +103,10 @@ class Service:
                 picture = open_image(path, self._limits)
             instances = self._segment(picture, query, report)
             with report.stage("write"):
-                self._folder = Path(tempfile.mkdtemp(prefix="sam3-image-"))
                 try:
-                    path = export.write(picture, instances, output, self._folder)
-                except BaseException:
-                    self._clean()
+                    path = export.write(picture, instances, output, self._workspace.new())
+                except BaseException:  # half a result on a full disk helps nobody
+                    self._workspace.clear(keep=image)
                     raise
         _say_result(instances, path, report)
         return Result(path=path, metrics=report.metrics)
@@ -136,11 +136,6 @@ class Service:
             if query.max_instances is not None:
                 instances = instances.take(range(min(len(instances), query.max_instances)))
         return instances
-
-    def _clean(self) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
 
 
 def _warn_if_crowded(instances: Instances, request: Find, queries: int, report: Report) -> None:
