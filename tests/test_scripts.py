@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.cog_server import REPOSITORY, free_port
+from tests.cog_server import REPOSITORY, CogServer, free_port, pixels
 
 # All that script/setup may rely on besides Python and pip.
 TOOLS = ("bash", "env", "dirname", "cmp", "cat", "cp", "mkdir", "rm")
@@ -158,3 +159,24 @@ def wait_until_set_up(process: subprocess.Popen[bytes], url: str) -> dict[str, o
             return answer
         time.sleep(0.2)
     raise AssertionError(f"the server was not set up; its exit status is {process.poll()}")
+
+
+@pytest.mark.parametrize("name", ["client.py", "predict.sh"])
+def test_examples_against_a_running_server(server: CogServer, tmp_path: Path, name: str) -> None:
+    program = REPOSITORY / "examples" / name
+    start = [sys.executable] if program.suffix == ".py" else []
+    url = f"http://127.0.0.1:{server.port}"
+    image = REPOSITORY / "examples" / "shapes.png"
+    done = subprocess.run(
+        [*start, program, image, "red circle", url],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (made,) = tmp_path.iterdir()
+    assert made.name in done.stdout
+    if made.suffix == ".zip":
+        assert "overlay.png" in zipfile.ZipFile(made).namelist()
+    else:
+        assert pixels(made.read_bytes()).shape == (600, 800, 3)
