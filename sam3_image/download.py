@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     shutil.rmtree(raw)
-    print(f"{options.output} is ready ({Checkpoint.open(options.output).bytes_on_disk / 1e9:.2f} GB).")
+    size = Checkpoint.open(options.output).bytes_on_disk
+    print(f"{options.output} is ready ({size / 1e9:.2f} GB).")
     return 0
 
 
