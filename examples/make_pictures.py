@@ -1,4 +1,4 @@
-"""The pictures of docs/outputs.md, each from a real run: python examples/make_pictures.py
+"""The pictures of docs/outputs.md, each from a real run: .venv/bin/python -m examples.make_pictures
 
 Runs the product once per output on examples/shapes.png with the demo checkpoint.
 """
