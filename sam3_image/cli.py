@@ -37,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if image is None:
             image, given = _example(given)
         values = complete(inputs, given)
-        result = _predict(Path(image), values)
-        print(_keep(result, output or Path("out") / f"{Path(image).stem}-{result.name}"))
+        print(_predict(Path(image), values, output))
     except UserError as error:
         print(f"predict: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -150,8 +149,8 @@ def _example(given: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     return EXAMPLE, dict(EXAMPLE_INPUTS)
 
 
-def _predict(image: Path, values: dict[str, Any]) -> Path:
-    """Load the model and run `predict()`; its log goes to stderr. Returns the temporary file."""
+def _predict(image: Path, values: dict[str, Any], output: Path | None) -> Path:
+    """Load the model, run `predict()` with its log on stderr, keep the result; returns its path."""
     with contextlib.redirect_stdout(sys.stderr):
         # Imported late: torch takes seconds, and neither --help nor a wrong option needs it.
         from predict import Predictor
@@ -161,11 +160,12 @@ def _predict(image: Path, values: dict[str, Any]) -> Path:
         # As in setup(), but files of this machine are what a person at its terminal names.
         settings = Settings.from_environment(os.environ)
         predictor.service = Service(settings, downloads_only=False)
-        return Path(predictor.predict(image=image, **values))
+        result = Path(predictor.predict(image=image, **values))
+        # Temporary files go with the service, so the result is copied while it lives.
+        return _keep(result, output or Path("out") / f"{image.stem}-{result.name}")
 
 
 def _keep(result: Path, target: Path) -> Path:
-    """Move the result from its temporary folder to where it was asked for."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(result, target)
@@ -174,8 +174,6 @@ def _keep(result: Path, target: Path) -> Path:
             f"the result cannot be written to {shown(str(target))}: {error.strerror}; choose "
             "another file with --output"
         ) from None
-    finally:
-        shutil.rmtree(result.parent, ignore_errors=True)
     return target
 
 
