@@ -1,0 +1,280 @@
+"""Measure a checkpoint on unseen scenes: `python -m demo_checkpoint.evaluate weights/demo`.
+
+Everything goes through plain transformers: `from_pretrained`, the processors, their
+post-processing at a score threshold of 0.5, masks at the pictures' own sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from demo_checkpoint.drawing import draw
+from demo_checkpoint.halves import XYXY, Halves, Question
+from demo_checkpoint.measure import Tally, deepest_point, mask_iou, next_click
+from demo_checkpoint.prompts import lookalikes, near_miss, random_concept, random_description
+from demo_checkpoint.scenes import SceneOptions, label_map, random_scene
+from demo_checkpoint.unknown import held_out_words, unknown_text
+from demo_checkpoint.vocabulary import VISUAL, Concept
+
+EVALUATION_SEED = 900_001  # never trained on, never tuned on
+VALIDATION_SEED = 800_001  # to look at while training
+SCENES = SceneOptions(sizes=(0.05, 0.40), pixels=(300, 700))
+CORRECTIONS = 3
+
+
+class Thing(Protocol):
+    """An object of a picture: attributes, visible pixels, and their box."""
+
+    @property
+    def shape(self) -> str: ...
+    @property
+    def colour(self) -> str: ...
+    @property
+    def texture(self) -> str: ...
+    @property
+    def mask(self) -> np.ndarray: ...
+    @property
+    def box(self) -> XYXY: ...
+
+
+@dataclass(frozen=True)
+class SceneThing:
+    """A `Thing` of our own scenes."""
+
+    shape: str
+    colour: str
+    texture: str
+    mask: np.ndarray
+
+    @property
+    def box(self) -> XYXY:
+        rows = np.flatnonzero(self.mask.any(axis=1))
+        columns = np.flatnonzero(self.mask.any(axis=0))
+        return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+@dataclass
+class Report:
+    """What was counted; see `rows` for the meaning."""
+
+    text: Tally = field(default_factory=Tally)
+    exemplar: Tally = field(default_factory=Tally)
+    absent: list[bool] = field(default_factory=list)
+    unknown: list[bool] = field(default_factory=list)
+    removed: list[bool] = field(default_factory=list)
+    kept: list[bool] = field(default_factory=list)
+    click: list[float] = field(default_factory=list)
+    corrected: list[float] = field(default_factory=list)
+    box: list[float] = field(default_factory=list)
+    milliseconds: float = float("nan")
+
+    def rows(self) -> list[tuple[str, float, float, int]]:
+        """(what, figure, what it should reach, number of cases); shares are 0-1."""
+        return [
+            ("text: F1 at mask IoU 0.5", self.text.f1(), 0.95, self.text.truths),
+            ("text: F1 at mask IoU 0.75", self.text.f1(0.75), 0.85, self.text.truths),
+            ("text: precision at 0.5", self.text.precision, 0.0, self.text.founds),
+            ("text: recall at 0.5", self.text.recall, 0.0, self.text.truths),
+            ("text: mean IoU of matches", self.text.mean_iou, 0.87, len(self.text.ious)),
+            ("absent concepts answered", _mean(self.absent), -0.03, len(self.absent)),
+            ("unknown words answered", _mean(self.unknown), -0.03, len(self.unknown)),
+            ("exemplar boxes: F1 at 0.5", self.exemplar.f1(), 0.90, self.exemplar.truths),
+            ("negative exemplar: lookalikes removed", _mean(self.removed), 0.85, len(self.removed)),
+            ("negative exemplar: others kept", _mean(self.kept), 0.90, len(self.kept)),
+            ("one click: mean IoU", _mean(self.click), 0.82, len(self.click)),
+            (
+                "after three corrective clicks: mean IoU",
+                _mean(self.corrected),
+                0.87,
+                len(self.corrected),
+            ),
+            ("a box: mean IoU", _mean(self.box), 0.87, len(self.box)),
+            ("latency, two threads, whole model, ms", self.milliseconds, -60.0, 1),
+        ]
+
+
+def scene_pictures(seed: int, count: int) -> Iterable[tuple[Image.Image, list[SceneThing]]]:
+    """Our own scenes (seed, 0) …, drawn at 300 to 700 pixels."""
+    for index in range(count):
+        scene = random_scene((seed, index), SCENES)
+        labels = label_map(scene, scene.width, scene.height)
+        things = [
+            SceneThing(item.shape, item.colour, item.texture, labels == number + 1)
+            for number, item in enumerate(scene.items)
+        ]
+        yield draw(scene), [thing for thing in things if thing.mask.any()]
+
+
+def evaluate(
+    halves: Halves,
+    pictures: Iterable[tuple[Image.Image, Sequence[Thing]]],
+    *,
+    seed: int = 0,
+    concepts: bool = True,
+    visual: bool = True,
+) -> Report:
+    """Ask about every picture; `concepts` and `visual` choose the halves."""
+    report = Report()
+    for index, (image, things) in enumerate(pictures):
+        rng = np.random.default_rng((seed, index))
+        if concepts:
+            _ask_concepts(report, halves, image, things, rng)
+        if visual and things:
+            _ask_visual(report, halves, image, things, rng)
+    return report
+
+
+def _ask_concepts(
+    report: Report,
+    halves: Halves,
+    image: Image.Image,
+    things: Sequence[Thing],
+    rng: np.random.Generator,
+) -> None:
+    kinds = [(thing.shape, thing.colour, thing.texture) for thing in things]
+    present: list[Concept] = []
+    if kinds:
+        for shape, colour, _ in [kinds[i] for i in rng.permutation(len(kinds))[:2]]:
+            present.append(Concept(shape, colour))
+        present.append(random_description(kinds[rng.integers(len(kinds))], rng))
+    present = list(dict.fromkeys(present))
+    absent = near_miss(kinds, rng) if kinds else random_concept(rng)
+    questions = [Question(concept.phrase(rng)) for concept in present]
+    questions += [Question(absent.phrase(rng)), Question(unknown_text(rng, held_out_words()))]
+    if kinds:
+        first = int(rng.integers(len(kinds)))
+        questions.append(Question(VISUAL, ((things[first].box, True),)))
+    found = halves.find(image, questions)
+    for concept, masks in zip(present, found, strict=False):
+        report.text.add(
+            masks, [thing.mask for thing, kind in zip(things, kinds, strict=True)
+                    if concept.matches(*kind)]
+        )
+    rest = found[len(present) :]
+    if not any(absent.matches(*kind) for kind in kinds):
+        report.absent.append(len(rest[0]) > 0)
+    report.unknown.append(len(rest[1]) > 0)
+    if kinds:
+        like = lookalikes(kinds, first)
+        report.exemplar.add(rest[2], [things[i].mask for i in sorted(like)])
+        _ask_negative(report, halves, image, things, rng)
+
+
+def _ask_negative(
+    report: Report,
+    halves: Halves,
+    image: Image.Image,
+    things: Sequence[Thing],
+    rng: np.random.Generator,
+) -> None:
+    """A shape by name, and a negative box on one of its colours where there are several."""
+    kinds = [(thing.shape, thing.colour, thing.texture) for thing in things]
+    for shape in {kind[0]: None for kind in kinds}:
+        group = [i for i, kind in enumerate(kinds) if kind[0] == shape]
+        unwanted = lookalikes(kinds, int(rng.choice(group)))
+        others = [i for i in group if i not in unwanted]
+        if not others:
+            continue
+        example = things[min(unwanted)].box
+        before, after = halves.find(
+            image, [Question(shape), Question(shape, ((example, False),))]
+        )
+        had = [i for i in sorted(unwanted) if _is_found(things[i].mask, before)]
+        if had:  # what the text alone does not find cannot be removed
+            report.removed.append(not any(_is_found(things[i].mask, after) for i in had))
+        report.kept += [
+            _is_found(things[i].mask, after) for i in others if _is_found(things[i].mask, before)
+        ]
+
+
+def _is_found(mask: np.ndarray, found: np.ndarray) -> bool:
+    return any(mask_iou(mask, own) >= 0.5 for own in found)
+
+
+def _ask_visual(
+    report: Report,
+    halves: Halves,
+    image: Image.Image,
+    things: Sequence[Thing],
+    rng: np.random.Generator,
+) -> None:
+    chosen = [things[i] for i in rng.permutation(len(things))[:3]]
+    boxed = halves.pick(image, None, None, [thing.box for thing in chosen])
+    report.box += [mask_iou(m, t.mask) for m, t in zip(boxed, chosen, strict=True)]
+    points = [[deepest_point(thing.mask)] for thing in chosen]
+    labels = [[1] for _ in chosen]
+    masks = halves.pick(image, points, labels, None)
+    report.click += [mask_iou(m, t.mask) for m, t in zip(masks, chosen, strict=True)]
+    for _ in range(CORRECTIONS):
+        for own, label, mask, thing in zip(points, labels, masks, chosen, strict=True):
+            point, positive = next_click(mask, thing.mask)
+            own.append(point)
+            label.append(positive)
+        masks = halves.pick(image, points, labels, None)
+    report.corrected += [mask_iou(m, t.mask) for m, t in zip(masks, chosen, strict=True)]
+
+
+def latency(halves: Halves, runs: int = 20) -> float:
+    """Median milliseconds of one text question on one picture with two threads, model only."""
+    image = Image.new("RGB", (640, 480), (90, 120, 150))
+    inputs = halves.detector_processor(images=image, text="red circle", return_tensors="pt")
+    inputs.pop("original_sizes")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    times = []
+    with torch.inference_mode():
+        for _ in range(runs + 3):
+            start = time.perf_counter()
+            halves.detector(**inputs)
+            times.append(1000 * (time.perf_counter() - start))
+    torch.set_num_threads(before)
+    return float(np.median(times[3:]))
+
+
+def table(report: Report) -> str:
+    """The report as Markdown."""
+    lines = ["| | figure | to reach | cases | |", "|---|---|---|---|---|"]
+    for what, figure, goal, cases in report.rows():
+        if np.isnan(figure):
+            continue
+        holds = figure >= goal if goal >= 0 else figure <= -goal
+        wanted = "–" if goal == 0 else f"{'≥' if goal > 0 else '≤'} {abs(goal):g}"
+        mark = "" if goal == 0 else ("holds" if holds else "MISSED")
+        lines.append(f"| {what} | {figure:.3f} | {wanted} | {cases} | {mark} |")
+    return "\n".join(lines)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="checkpoint, for example weights/demo")
+    parser.add_argument("--scenes", type=int, default=500)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, except for the latency")
+    parser.add_argument(
+        "--validation", action="store_true", help="use the seeds to look at while training"
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    halves = Halves.load(options.folder, getattr(torch, options.dtype))
+    seed = VALIDATION_SEED if options.validation else EVALUATION_SEED
+    report = evaluate(halves, scene_pictures(seed, options.scenes), seed=seed)
+    report.milliseconds = latency(halves)
+    print(f"{options.folder}, {options.dtype}, {options.scenes} unseen scenes of seed {seed}\n")
+    print(table(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Stage 3: the visual half learns from clicks and boxes, as SAM's did.
+
+Each step asks about several objects of each scene with one click, a box, or both, and then
+corrects the answer with further clicks. The loss is on the best of the three candidates (or on
+the single mask), and on how well the model knows its own IoU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import Sam3TrackerModel
+
+from demo_checkpoint.batches import Batch
+from demo_checkpoint.clicks import background_clicks, corrections, first_clicks
+from demo_checkpoint.config import GRID, IMAGE_SIZE
+from demo_checkpoint.losses import dice_loss
+
+
+@dataclass(frozen=True)
+class TrackerOptions:
+    """`objects`: asked about per scene and step. `rounds`: answers per object, each but the first
+    after one more click. `background`: share of first clicks that hit nothing."""
+
+    objects: int = 6
+    rounds: int = 3
+    background: float = 0.06
+
+
+def image_embeddings(model: Sam3TrackerModel, pixels: Tensor) -> list[Tensor]:
+    """What `Sam3TrackerModel.get_image_embeddings` returns, with gradients behind the backbone."""
+    with torch.no_grad():
+        hidden = model.vision_encoder.backbone(pixels).last_hidden_state
+    grid = hidden.view(len(pixels), GRID, GRID, -1).permute(0, 3, 1, 2)
+    fine, middle, coarse = (layer(grid) for layer in model.vision_encoder.neck.fpn_layers[:3])
+    return [
+        model.mask_decoder.conv_s0(fine),
+        model.mask_decoder.conv_s1(middle),
+        coarse + model.no_memory_embedding.view(1, -1, 1, 1),
+    ]
+
+
+def tracker_loss(
+    model: Sam3TrackerModel, batch: Batch, options: TrackerOptions, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """The weighted terms over all rounds. Scenes without an object are left out."""
+    keep = batch.valid.any(dim=1)
+    embeddings = image_embeddings(model, batch.pixels[keep])
+    count = len(embeddings[0])
+    chosen = torch.multinomial(batch.valid[keep].float(), options.objects, replacement=True)
+    index = chosen[..., None, None].expand(-1, -1, *batch.masks.shape[-2:])
+    masks = batch.masks[keep].gather(1, index).flatten(0, 1)
+    boxes = batch.boxes[keep].gather(1, chosen[..., None].expand(-1, -1, 4))
+    kind = rng.choice(3, p=(0.5, 0.25, 0.25))  # a click, a box, both
+    points = first_clicks(masks)[:, None]
+    labels = torch.ones(len(masks), 1, dtype=torch.long, device=masks.device)
+    real = torch.ones(len(masks), dtype=torch.bool, device=masks.device)
+    if kind == 0:
+        real = torch.rand(len(masks), device=masks.device) >= options.background
+        everything = batch.masks[keep].sum(dim=1).repeat_interleave(options.objects, dim=0)
+        missed = background_clicks(everything)[:, None]
+        points = torch.where(real[:, None, None], points, missed)
+    box_prompt = _shaken(boxes) * IMAGE_SIZE - 0.5 if kind else None
+    terms: dict[str, Tensor] = {}
+    previous: Tensor | None = None
+    for turn in range(options.rounds):
+        shown = turn > 0 or kind != 1
+        multiple = bool(rng.random() < 0.6)
+        out = model(
+            image_embeddings=embeddings,
+            input_points=points.view(count, options.objects, -1, 2) if shown else None,
+            input_labels=labels.view(count, options.objects, -1) if shown else None,
+            input_boxes=box_prompt,
+            multimask_output=multiple,
+        )
+        logits = out.pred_masks.flatten(0, 1).float()
+        answer = _round_loss(logits, out.iou_scores.flatten(0, 1).float(), masks, real)
+        score = out.object_score_logits.flatten().float()
+        answer["object"] = 0.2 * F.binary_cross_entropy_with_logits(score, real.float())
+        for name, value in answer.items():
+            terms[name] = terms.get(name, 0) + value / options.rounds
+        best = out.iou_scores.flatten(0, 1).argmax(dim=1)
+        previous = logits.detach()[torch.arange(len(best), device=best.device), best]
+        click, label = corrections(masks, previous)
+        if not shown:
+            points, labels = click[:, None], label[:, None]
+        else:
+            points = torch.cat([points, click[:, None]], dim=1)
+            labels = torch.cat([labels, label[:, None]], dim=1)
+    return terms
+
+
+def _shaken(boxes: Tensor) -> Tensor:
+    """Boxes xyxy in 0-1, each edge moved by up to 6 % of the side; often not at all."""
+    size = (boxes[..., 2:] - boxes[..., :2]).repeat(1, 1, 2)
+    amount = 0.12 * torch.rand(boxes.shape[:2], device=boxes.device)[..., None]
+    still = torch.rand(boxes.shape[:2], device=boxes.device)[..., None] < 0.4
+    noise = (torch.rand_like(boxes) - 0.5) * amount * size
+    return torch.where(still, boxes, boxes + noise)
+
+
+def _round_loss(logits: Tensor, iou: Tensor, masks: Tensor, real: Tensor) -> dict[str, Tensor]:
+    """`logits` (N, K, G, G), `iou` (N, K) as the model says it, `masks` (N, G, G)."""
+    count, candidates = iou.shape
+    target = masks[:, None].expand_as(logits).flatten(2)
+    flat = logits.flatten(2)
+    area = masks.flatten(1).sum(dim=1)[:, None]
+    error = F.binary_cross_entropy_with_logits(flat, target, reduction="none").sum(dim=2)
+    both = 2 * error / (area + 40) + 2 * dice_loss(flat, target)
+    best, which = both.min(dim=1)
+    weight = real.float()
+    guess, truth = flat > 0, target > 0.5
+    true_iou = (guess & truth).sum(dim=2) / (guess | truth).sum(dim=2).clamp(min=1)
+    knows = F.smooth_l1_loss(iou, true_iou * weight[:, None], beta=0.1)
+    return {"mask": (best * weight).sum() / weight.sum().clamp(min=1), "iou": 3 * knows}

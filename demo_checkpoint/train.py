@@ -1,0 +1,184 @@
+"""Make a demo checkpoint from nothing: `python -m demo_checkpoint.train --output weights/demo`.
+
+Draws scenes, trains the vision encoder, then the concept half with it, then the visual half on
+the finished backbone, and writes the folder. Everything is seeded, saved every two minutes and
+resumed from `--work` when started again. `--budget 0.001` does all of it in about a minute, to
+see that the path is alive; what comes out then loads but finds nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from demo_checkpoint.concept_stage import ConceptLossOptions
+from demo_checkpoint.config import IMAGE_SIZE, MASK_SIZE
+from demo_checkpoint.export import parameter_count, write_checkpoint
+from demo_checkpoint.loop import StageOptions, Worker, averaged_state, run_workers
+from demo_checkpoint.pool import Pool, build_pool, open_pool
+from demo_checkpoint.scenes import SceneOptions
+from demo_checkpoint.tracker_stage import TrackerOptions
+from demo_checkpoint.training import (
+    ConceptOptions,
+    Setting,
+    new_config,
+    train_concept,
+    train_tracker,
+    train_vision,
+)
+
+PART = 4000  # scenes in one pool
+# Many objects of middling size, nothing hidden, on plain grounds: most labels per picture, and
+# the shapes, which are the last thing to be learnt, begin to be told apart within minutes.
+EASY = SceneOptions(
+    objects=(5, 8),
+    sizes=(0.14, 0.34),
+    aspects=(0.6, 1.7),
+    min_visible=0.95,
+    crowding=0.0,
+    repeats=0.1,
+    plain=True,
+)
+DENSE = SceneOptions(objects=(4, 8), sizes=(0.06, 0.42), crowding=0.2)
+FULL = SceneOptions()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything; the defaults made weights/demo."""
+
+    easy_scenes: int = 4000
+    dense_scenes: int = 8000
+    full_scenes: int = 24000
+    vision: StageOptions = StageOptions(steps=6000, batch=8)
+    vision_easy: float = 0.4
+    concept: StageOptions = StageOptions(steps=9000, batch=4, rate=1e-3, average=0.999)
+    polish: StageOptions = StageOptions(steps=3000, batch=4, rate=5e-4, average=0.999)
+    tracker: StageOptions = StageOptions(steps=6000, batch=6, rate=1e-3, average=0.999)
+
+    def scaled(self, budget: float) -> Plan:
+        """The same in less time: every count times `budget`, with a few at the least."""
+
+        def stage(options: StageOptions) -> StageOptions:
+            steps = max(2, round(options.steps * budget))
+            warmup = min(options.warmup, max(1, steps // 10))
+            return replace(
+                options, steps=steps, warmup=warmup, log_steps=min(options.log_steps, steps)
+            )
+
+        return replace(
+            self,
+            easy_scenes=max(16, round(self.easy_scenes * budget)),
+            dense_scenes=max(16, round(self.dense_scenes * budget)),
+            full_scenes=max(16, round(self.full_scenes * budget)),
+            vision=stage(self.vision),
+            concept=stage(self.concept),
+            polish=stage(self.polish),
+            tracker=stage(self.tracker),
+        )
+
+
+def build_pools(folder: Path, kind: str, count: int, seed: int, options: SceneOptions) -> list[Path]:
+    """Draw `count` scenes in parts of at most PART; returns their folders."""
+    folders = []
+    for part, start in enumerate(range(0, count, PART)):
+        own = folder / f"{kind}-{part}"
+        build_pool(
+            own,
+            min(PART, count - start),
+            seed=seed + part,
+            options=options,
+            image_size=IMAGE_SIZE,
+            mask_size=MASK_SIZE,
+        )
+        print(f"scenes {kind} {min(start + PART, count)}/{count}", flush=True)
+        folders.append(own)
+    return folders
+
+
+def _setting(
+    worker: Worker, device: str, seed: int, pools: list[Path], easy: list[Path], share: float
+) -> Setting:
+    # One thread a process: on small tensors a pool of threads fights with itself and with
+    # everything else on the machine.
+    torch.set_num_threads(1)
+
+    def opened(folders: list[Path]) -> list[Pool]:
+        return [open_pool(folder) for folder in folders]
+
+    return Setting(torch.device(device), seed, opened(pools), opened(easy), share)
+
+
+def _vision(worker: Worker, work: Path, plan: Plan, device: str, seed: int, pools: dict) -> None:
+    setting = _setting(
+        worker, device, seed, pools["full"] + pools["dense"], pools["easy"], plan.vision_easy
+    )
+    train_vision(worker, work / "vision", plan.vision, setting)
+
+
+def _concept(worker: Worker, work: Path, plan: Plan, device: str, seed: int, pools: dict) -> None:
+    setting = _setting(worker, device, seed, pools["full"] + pools["dense"], pools["easy"], 0.15)
+    start = {name: averaged_state(work / "vision", name) for name in ("vision", "heads")}
+    train_concept(worker, work / "concept", plan.concept, ConceptOptions(), setting, start)
+
+
+def _polish(worker: Worker, work: Path, plan: Plan, device: str, seed: int, pools: dict) -> None:
+    """The heads alone, to the backbone that the visual half trains on at the same time."""
+    setting = _setting(worker, device, seed + 9, pools["full"] + pools["dense"], [], 0.0)
+    names = ("detector", "heads", "cells")
+    start = {name: averaged_state(work / "concept", name) for name in names}
+    options = ConceptOptions(vision_rate=0.0, loss=ConceptLossOptions(near=0.0))
+    train_concept(worker, work / "polish", plan.polish, options, setting, start)
+
+
+def _tracker(worker: Worker, work: Path, plan: Plan, device: str, seed: int, pools: dict) -> None:
+    setting = _setting(worker, device, seed, pools["full"] + pools["dense"], [], 0.0)
+    train_tracker(
+        worker, work / "tracker", plan.tracker, TrackerOptions(), setting, work / "concept"
+    )
+
+
+def train(
+    work: Path, output: Path, plan: Plan, *, seed: int, device: str, workers: int = 1
+) -> None:
+    """All stages into `work`, the checkpoint into `output`."""
+    pools = {
+        "easy": build_pools(work / "pools", "easy", plan.easy_scenes, seed + 2000, EASY),
+        "dense": build_pools(work / "pools", "dense", plan.dense_scenes, seed + 3000, DENSE),
+        "full": build_pools(work / "pools", "full", plan.full_scenes, seed + 1, FULL),
+    }
+    for stage in (_vision, _concept, _polish, _tracker):
+        run_workers(stage, workers, work, plan, device, seed, pools)
+    write_checkpoint(
+        output,
+        new_config(),
+        averaged_state(work / "polish", "detector"),
+        averaged_state(work / "tracker", "tracker"),
+    )
+    print(f"{output}: {parameter_count(output):,} parameters")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("weights/demo"))
+    parser.add_argument("--work", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--budget", type=float, default=1.0, help="share of the full training")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, default=1, help="processes that train together")
+    options = parser.parse_args()
+    train(
+        options.work,
+        options.output,
+        Plan().scaled(options.budget),
+        seed=options.seed,
+        device=options.device,
+        workers=options.workers,
+    )
+
+
+if __name__ == "__main__":
+    main()

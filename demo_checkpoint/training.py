@@ -1,0 +1,282 @@
+"""The three stages of training as loops over batches; `train.py` strings them together."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import Sam3Model, Sam3TrackerModel, Sam3VideoConfig
+from transformers.models.sam3.modeling_sam3 import Sam3VisionModel
+
+from demo_checkpoint.batches import Batch, batches
+from demo_checkpoint.concept_model import Words, answer, prompt_tensors, start_queries
+from demo_checkpoint.concept_stage import (
+    ConceptLossOptions,
+    EncoderHead,
+    concept_loss,
+    encoder_loss,
+    mask_loss,
+)
+from demo_checkpoint.config import GRID, demo_config, tracker_image_config
+from demo_checkpoint.loop import Stage, StageOptions, Worker, averaged_state
+from demo_checkpoint.pool import Pool
+from demo_checkpoint.prompts import Kind, PromptMix, sample_prompt
+from demo_checkpoint.tokenizer import build_tokenizer
+from demo_checkpoint.tracker_stage import TrackerOptions, tracker_loss
+from demo_checkpoint.vision_stage import VisionHeads, vision_loss
+from demo_checkpoint.vocabulary import COLOURS, SHAPES, TEXTURES
+
+# The neck's coarsest level is computed by transformers but read by nothing: it is not trained.
+UNUSED_LEVEL = "neck.fpn_layers.3"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and from what a stage trains. `easy`: share of the steps on the easy scenes."""
+
+    device: torch.device
+    seed: int
+    pools: list[Pool]
+    easy_pools: list[Pool] = field(default_factory=list)
+    easy: float = 0.0
+
+    def source(self, stage: Stage):
+        """An endless iterator of batches that turns from easy to all scenes by itself."""
+        rng = np.random.default_rng((self.seed, stage.worker.rank, stage.step))
+        every = batches(self.pools, stage.options.batch, rng, self.device)
+        simple = batches(self.easy_pools or self.pools, stage.options.batch, rng, self.device)
+        while True:
+            yield next(simple if stage.progress < self.easy else every)
+
+
+def vision_config(config: Sam3VideoConfig):
+    """The vision part, with the attention that is fastest at this size on a CPU."""
+    vision = config.detector_config.vision_config
+    vision._attn_implementation = vision.backbone_config._attn_implementation = "eager"
+    return vision
+
+
+def new_config() -> Sam3VideoConfig:
+    """The configuration of the demo checkpoint with its own tokenizer."""
+    tokenizer = build_tokenizer()
+    return demo_config(
+        len(tokenizer),
+        bos=tokenizer.bos_token_id,
+        eos=tokenizer.eos_token_id,
+        pad=tokenizer.pad_token_id,
+    )
+
+
+def pyramid(vision: Sam3VisionModel, pixels: Tensor, fine: int | None = None) -> list[Tensor]:
+    """The three feature levels that are used, finest first; the finest of `fine` scenes only."""
+    hidden = vision.backbone(pixels).last_hidden_state
+    grid = hidden.view(len(pixels), GRID, GRID, -1).permute(0, 3, 1, 2)
+    layers = vision.neck.fpn_layers
+    return [layers[0](grid[:fine]), layers[1](grid), layers[2](grid)]
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def train_vision(worker: Worker, folder: Path, options: StageOptions, setting: Setting) -> None:
+    """Stage 1; see `vision_stage`."""
+    torch.manual_seed(setting.seed)
+    vision = Sam3VisionModel(vision_config(new_config())).to(setting.device).train()
+    heads = VisionHeads().to(setting.device)
+    for module in (vision.neck, heads):
+        module.to(memory_format=torch.channels_last)
+    stage = Stage(
+        folder,
+        {"vision": vision, "heads": heads},
+        options,
+        worker,
+        slower={f"vision.{UNUSED_LEVEL}": 0},
+    )
+    stage.resume()
+    source = setting.source(stage)
+    while not stage.done:
+        batch = next(source)
+        with autocast(setting.device):
+            levels = pyramid(vision, batch.pixels, fine=max(1, options.batch // 2))
+            terms = vision_loss(heads, levels, batch)
+        stage.update(terms)
+
+
+@dataclass(frozen=True)
+class ConceptOptions:
+    """`prompts`: per scene and step. `vision_rate`: the vision encoder's learning rate over the
+    others', 0 to freeze it. `vision_weight`: of stage 1's loss, which keeps features in shape.
+    `near_until`: share of the steps after which queries are matched by their answers alone."""
+
+    prompts: int = 8
+    vision_rate: float = 0.4
+    vision_weight: float = 0.4
+    near_until: float = 0.6
+    mix: PromptMix = field(default_factory=PromptMix)
+    loss: ConceptLossOptions = field(default_factory=ConceptLossOptions)
+
+
+def new_detector(vision_state: dict[str, Tensor] | None) -> Sam3Model:
+    """A `Sam3Model` with random heads on the given vision encoder."""
+    config = new_config()
+    vision_config(config)
+    model = Sam3Model._from_config(config.detector_config, attn_implementation="eager")
+    start_queries(model)
+    if vision_state is not None:
+        model.vision_encoder.load_state_dict(vision_state)
+    return model.train()
+
+
+def train_concept(
+    worker: Worker,
+    folder: Path,
+    options: StageOptions,
+    concept: ConceptOptions,
+    setting: Setting,
+    start: dict[str, dict[str, Tensor]],
+) -> None:
+    """Stage 2; `start`: state dicts "vision" and "heads" from stage 1, or "detector"."""
+    torch.manual_seed(setting.seed + 1)
+    detector = new_detector(start.get("vision"))
+    heads, cells = VisionHeads(), EncoderHead()
+    parts: dict[str, nn.Module] = {"detector": detector, "heads": heads, "cells": cells}
+    for name, part in parts.items():
+        if name in start:
+            part.load_state_dict(start[name])
+        part.to(setting.device)
+    for part in (detector.vision_encoder.neck, detector.mask_decoder, heads):
+        part.to(memory_format=torch.channels_last)
+    slower = {
+        "detector.vision_encoder": concept.vision_rate,
+        "heads": concept.vision_rate,
+        f"detector.vision_encoder.{UNUSED_LEVEL}": 0.0,
+        "detector.text_encoder.text_projection": 0.0,
+    }
+    stage = Stage(folder, parts, options, worker, slower)
+    stage.resume()
+    source = setting.source(stage)
+    rng = np.random.default_rng((setting.seed, 5, worker.rank, stage.step))
+    words = Words(build_tokenizer())
+    positions = _positions(detector, setting.device)
+    while not stage.done:
+        batch = next(source)
+        asked = [
+            [sample_prompt(kinds, concept.mix, rng) for _ in range(concept.prompts)]
+            for kinds in scene_kinds(batch)
+        ]
+        prompts = prompt_tensors(asked, batch.boxes, words, setting.device)
+        loss_options = concept.loss
+        near = loss_options.near * max(0.0, 1 - stage.progress / concept.near_until)
+        with autocast(setting.device):
+            with torch.set_grad_enabled(concept.vision_rate > 0):
+                levels = pyramid(detector.vision_encoder, batch.pixels)
+            terms = {}
+            if concept.vision_rate > 0 and concept.vision_weight > 0:
+                dense = vision_loss(heads, tuple(levels), batch)
+                terms["vision"] = concept.vision_weight * torch.stack(list(dense.values())).sum()
+            found = answer(detector, tuple(levels), positions, prompts)
+            answers, matched = concept_loss(found, prompts, batch, near, loss_options)
+            terms |= answers
+            terms |= encoder_loss(cells, found, prompts, batch)
+            terms |= mask_loss(
+                detector, tuple(levels), found, prompts, batch, matched, loss_options.masks
+            )
+        stage.update(terms)
+
+
+def scene_kinds(batch: Batch) -> list[list[Kind]]:
+    """Attributes of the objects of each scene. Objects fill the first places of a row, except
+    that one may be missing where it was hidden; its place is then kept by a kind of no word."""
+    found = []
+    for kinds, valid in zip(batch.kinds.tolist(), batch.valid.tolist(), strict=True):
+        scene: list[Kind] = []
+        for (shape, colour, texture), is_valid in zip(kinds, valid, strict=True):
+            if not is_valid:
+                break
+            scene.append((SHAPES[shape], COLOURS[colour], TEXTURES[texture]))
+        found.append(scene)
+    return found
+
+
+def _positions(detector: Sam3Model, device: torch.device) -> tuple[Tensor, ...]:
+    """Position encodings of the three levels for one picture; they do not change."""
+    encode = detector.vision_encoder.neck.position_encoding
+    width = detector.config.vision_config.fpn_hidden_size
+    return tuple(
+        encode(torch.Size((1, width, side, side)), device, torch.float32)
+        for side in (4 * GRID, 2 * GRID, GRID)
+    )
+
+
+
+def new_tracker() -> Sam3TrackerModel:
+    """A `Sam3TrackerModel` with random weights."""
+    config = tracker_image_config(new_config())
+    vision = config.vision_config
+    vision._attn_implementation = vision.backbone_config._attn_implementation = "eager"
+    model = Sam3TrackerModel._from_config(config, attn_implementation="eager")
+    # transformers keeps the same random directions under two names and ties them on loading.
+    model.prompt_encoder.shared_embedding.positional_embedding.copy_(
+        model.shared_image_embedding.positional_embedding
+    )
+    return model.train()
+
+
+def train_tracker(
+    worker: Worker,
+    folder: Path,
+    options: StageOptions,
+    tracker: TrackerOptions,
+    setting: Setting,
+    detector_folder: Path,
+    follow_seconds: float | None = None,
+) -> None:
+    """Stage 3, on the backbone of the detector in `detector_folder`, which stays as it is.
+
+    With `follow_seconds`, the detector may still be training: its backbone is read again that
+    often.
+    """
+    torch.manual_seed(setting.seed + 2)
+    model = new_tracker()
+    vision = detector_vision(detector_folder)
+    model.vision_encoder.load_state_dict(vision)
+    model.vision_encoder.neck.to(memory_format=torch.channels_last)
+    model.to(setting.device)
+    frozen = {"tracker.vision_encoder.backbone": 0.0, f"tracker.vision_encoder.{UNUSED_LEVEL}": 0.0}
+    stage = Stage(folder, {"tracker": model}, options, worker, frozen)
+    if stage.resume():
+        _take_backbone(model, detector_vision(detector_folder))
+    source = setting.source(stage)
+    rng = np.random.default_rng((setting.seed, 6, worker.rank, stage.step))
+    read = time.monotonic()
+    while not stage.done:
+        if follow_seconds and time.monotonic() - read > follow_seconds:
+            _take_backbone(model, detector_vision(detector_folder))
+            read = time.monotonic()
+        batch = next(source)
+        if not bool(batch.valid.any()):
+            continue
+        with autocast(setting.device):
+            terms = tracker_loss(model, batch, tracker, rng)
+        stage.update(terms)
+
+
+def detector_vision(folder: Path) -> dict[str, Tensor]:
+    """The averaged vision encoder in the folder of stage 1 or 2."""
+    modules = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)["modules"]
+    if "vision" in modules:
+        return averaged_state(folder, "vision")
+    prefix = "vision_encoder."
+    weights = averaged_state(folder, "detector")
+    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+
+def _take_backbone(model: Sam3TrackerModel, vision: dict[str, Tensor]) -> None:
+    prefix = "backbone."
+    own = {k.removeprefix(prefix): v for k, v in vision.items() if k.startswith(prefix)}
+    model.vision_encoder.backbone.load_state_dict(own)
