@@ -34,10 +34,9 @@ WEBP: dict[str, Any] = {"format": "WEBP", "quality": 90, "method": 2}
 # Cut-outs keep the colour of every pixel, so their WebP is lossless; 0 is its fastest effort.
 WEBP_EXACT: dict[str, Any] = {"format": "WEBP", "lossless": True, "quality": 0, "method": 0}
 
-# ISA-L leaves Python's lock while it works, so masks are encoded side by side. The backlog
-# bounds how many encoded masks wait for their turn in the ZIP.
+# ISA-L leaves Python's lock while it works, so masks are encoded side by side. Twice as many as
+# there are encoders may wait, so memory does not grow with the number of instances.
 ENCODERS = 4
-BACKLOG = 2 * ENCODERS
 
 # ZIP cannot store an earlier date; a fixed one makes equal results equal bytes.
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -146,11 +145,12 @@ def _tee(masks: Iterator[Mask], consumers: Sequence[Callable[[Mask], None]]) -> 
 
 def _encoded(masks: Iterator[Mask]) -> Iterator[bytes]:
     """The PNG of each mask, in order, made by a few threads with a bounded backlog."""
-    with ThreadPoolExecutor(min(ENCODERS, png.available_cores())) as pool:
+    workers = min(ENCODERS, png.available_cores())
+    with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[bytes]] = deque()
         for mask in masks:
             waiting.append(pool.submit(png.encode_mask, mask))
-            if len(waiting) > BACKLOG:
+            if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import threading
+import tracemalloc
 import zipfile
 from itertools import product
 from pathlib import Path
@@ -231,6 +233,20 @@ def test_a_full_disk_is_an_output_error(tmp_path: Path, output: Output, name: st
     (tmp_path / name).symlink_to("/dev/full")
     with pytest.raises(OutputError, match=r"No space left.*free some disk space"):
         write(IMAGE, FOUND, output, tmp_path)
+
+
+def test_memory_does_not_grow_with_the_number_of_instances(tmp_path: Path) -> None:
+    low = [ring((32, 32), (16, 16), 15)] * 60  # each nearly fills the image
+    size = (1500, 1500)
+    found = dataclasses.replace(instances_of(low), size=size)
+    image = Image(np.zeros((*size, 3), np.uint8), "PNG")
+    output = Output(save_overlay=True, annotation_format="rle")
+    tracemalloc.start()
+    write(image, found, output, tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    all_masks = 60 * size[0] * size[1]
+    assert peak < all_masks / 2
 
 
 def test_no_thread_outlives_a_result_or_a_failure(tmp_path: Path) -> None:
