@@ -147,12 +147,17 @@ def write_coco(path: Path, image: Image.Image, result: dict[str, torch.Tensor]) 
 
 
 def predict(
-    plain: Plain, path: Path, output: Path, prompt: str, save_overlay: bool = False
+    plain: Plain,
+    path: Path,
+    output: Path,
+    prompt: str,
+    threshold: float = 0.5,
+    save_overlay: bool = False,
 ) -> dict[str, torch.Tensor]:
     """The whole job for one picture and one text; writes the ZIP, returns the result."""
     image = decode(path)
     inputs = preprocess(plain.processor, image, text=prompt)
     outputs = infer(plain, inputs)
-    result = post_process(plain.processor, outputs, (image.height, image.width))
+    result = post_process(plain.processor, outputs, (image.height, image.width), threshold)
     write_zip(output, image, result, save_overlay)
     return result

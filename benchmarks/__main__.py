@@ -1,0 +1,195 @@
+"""`script/bench [--quick | --full]`: every case, one table. See `--help`."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks import device, full_size, measure, pictures, table
+from benchmarks.around import HUGE, KINDS, LARGE, SIDES, SMALL, STAGES, Case, Inputs, total
+from benchmarks.measure import Spread
+from benchmarks.table import Row
+from benchmarks.whole import Setup, Whole
+from demo_checkpoint.drawing import draw
+from demo_checkpoint.scenes import random_scene
+from sam3_image.limits import available_memory
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "weights" / "demo"
+MB = 1e6
+PLAIN_HUGE_BYTES = 15e9  # what the plain pipeline takes for 200 masks of 4096×4096
+
+
+def main() -> None:
+    """Run what the command line asks for; print the table and keep it with the raw figures."""
+    options = _options()
+    where = torch.device(options.device)
+    start = time.perf_counter()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="sam3-bench-") as name:
+        scratch = Path(name)
+        if options.quick:
+            rows += _around(scratch, {SMALL: 5, LARGE: 2}, {HUGE: 1})
+            rows += _peaks(scratch, [(LARGE, "ZIP + overlay", True)])
+        elif not options.device_only:
+            rows += _around(scratch, {SMALL: 15, LARGE: 5}, {HUGE: 3})
+            rows += _peaks(
+                scratch,
+                [
+                    (SMALL, "ZIP", True),
+                    (LARGE, "ZIP + overlay", True),
+                    (LARGE, "overlay PNG", True),
+                    (HUGE, "ZIP", (available_memory() or 0) > PLAIN_HUGE_BYTES),
+                ],
+            )
+            rows += _demo(scratch)
+        if options.full:
+            rows += _full_size(scratch, options.keep)
+        if where.type == "cuda" or options.device_only:
+            folder = options.weights or full_size.checkpoint(options.keep / "bf16", torch.bfloat16)
+            rows += device.rows(Setup(folder, where, threshold=1.0), scratch, options.rounds)
+    command = f"script/bench {' '.join(options.given)}".strip()
+    print(table.save(rows, measure.machine(where), command, options.output))
+    print(f"{time.perf_counter() - start:.0f} s; raw figures in {options.output}/bench.json")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--quick", action="store_true", help="around the model only, a minute")
+    amount.add_argument(
+        "--full", action="store_true", help="also full size with random weights, half an hour"
+    )
+    amount.add_argument(
+        "--device-only", action="store_true", help="only the part that runs by itself on a GPU"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--weights", type=Path, help="a checkpoint for the device part")
+    parser.add_argument("--rounds", type=int, default=device.ROUNDS, help="of the device part")
+    parser.add_argument(
+        "--keep", type=Path, default=ROOT / "out" / "full-size", help="for random weights (5 GB)"
+    )
+    parser.add_argument("--output", type=Path, default=ROOT / "out" / "bench")
+    options = parser.parse_args()
+    options.given = [
+        f"--{name.replace('_', '-')}"
+        for name in ("quick", "full", "device_only")
+        if options.__dict__[name]
+    ]
+    return options
+
+
+def _around(scratch: Path, both: dict[Case, int], ours_only: dict[Case, int]) -> list[Row]:
+    """Rounds per case; some cases are too large for the plain pipeline on many machines."""
+    rows = []
+    for case, rounds in {**both, **ours_only}.items():
+        inputs = Inputs.of(case, scratch)
+        kinds = list(KINDS) if case in both else ["ZIP"]
+        names = SIDES if case in both else {"ours": SIDES["ours"]}
+        sides = {name: partial(side(inputs), kinds, scratch) for name, side in names.items()}
+        for run in sides.values():
+            run()  # the first run pays for pages and imports
+        found = measure.interleaved(sides, rounds)
+        for kind in kinds:
+            spreads = {
+                name: Spread(tuple(total(seconds, kind) for seconds in results))
+                for name, results in found.items()
+            }
+            section = "Around the model, seconds (ready-made outputs, file to file)"
+            rows.append(Row(section, f"{case.name}, {kind}", spreads.get("plain"), spreads["ours"]))
+        section = f"Where they go at {case.name}"
+        for stage in (*STAGES, *kinds):
+            spreads = {
+                name: Spread(tuple(seconds[stage] for seconds in results))
+                for name, results in found.items()
+            }
+            rows.append(Row(section, stage, spreads.get("plain"), spreads["ours"]))
+    return sorted(rows, key=lambda row: row.section.startswith("Where"))
+
+
+def _peaks(scratch: Path, cases: Sequence[tuple[Case, str, bool]]) -> list[Row]:
+    """Peak memory of one run, each in a process of its own; the flag: also the plain pipeline."""
+    rows = []
+    for case, kind, with_plain in cases:
+        inputs = Inputs.of(case, scratch)
+        peaks: dict[str, Spread] = {}
+        above: dict[str, Spread] = {}
+        for name in SIDES:
+            if name == "plain" and not with_plain:
+                continue
+            _, found = measure.in_own_process(
+                "benchmarks.one", name, str(inputs.photo), str(inputs.outputs), kind
+            )
+            peaks[name] = Spread((found["peak"] / MB,))
+            above[name] = Spread(((found["peak"] - found["ready"]) / MB,))
+        note = "" if with_plain else f"the plain pipeline needs {PLAIN_HUGE_BYTES / 1e9:.0f} GB"
+        for what, values in (("whole process", peaks), ("above imports and outputs", above)):
+            rows.append(
+                Row(
+                    "Peak memory",
+                    f"{case.name}, {kind}: {what}",
+                    values.get("plain"),
+                    values["ours"],
+                    "MB",
+                    note,
+                )
+            )
+    return rows
+
+
+def _demo(scratch: Path) -> list[Row]:
+    if not (DEMO / "model.safetensors").exists():
+        return []
+    photos = []
+    for seed in range(6):
+        photos.append(scratch / f"scene-{seed}.png")
+        draw(random_scene(seed), 1024, 768).save(photos[-1])
+    whole = Whole(Setup(DEMO, torch.device("cpu")), scratch)
+    return whole.rows("Whole predictions, demo checkpoint, 1024×768, ZIP", photos, (4, 16))
+
+
+def _full_size(scratch: Path, keep: Path) -> list[Row]:
+    half = full_size.checkpoint(keep / "bf16", torch.bfloat16)
+    single = full_size.checkpoint(keep / "float32", torch.float32)
+    rows = _start(half, single)
+    photo = pictures.save_photo(scratch / "full.jpg", SMALL.size)
+    whole = Whole(Setup(half, torch.device("cpu"), threshold=1.0), scratch)
+    section = "Whole predictions, full size with random weights, CPU, float32"
+    return rows + whole.rows(section, [photo], (4, 16), warm=False)
+
+
+def _start(half: Path, single: Path, rounds: int = 3) -> list[Row]:
+    """Process start to ready, against the imports alone and against the plain pipeline."""
+    work = {"imports": half, "plain": single, "ours": half}
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    sizes = {}
+    for _ in range(rounds):
+        for name, folder in work.items():
+            _, found = measure.in_own_process(
+                "benchmarks.start", name, str(time.time()), str(folder)
+            )
+            seconds[name].append(found["seconds"])
+            sizes[name] = found["bytes"]
+    spreads = {name: Spread(tuple(values)) for name, values in seconds.items()}
+    section = "Start, full size with random weights, CPU"
+    return [
+        Row(section, "process start to ready", spreads["plain"], spreads["ours"]),
+        Row(section, "importing torch and the classes", spreads["imports"], None),
+        Row(
+            section,
+            "weights read",
+            Spread((sizes["plain"] / MB,)),
+            Spread((sizes["ours"] / MB,)),
+            "MB",
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    main()
