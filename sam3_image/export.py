@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,11 @@ from PIL import Image as Pillow
 from sam3_image import png
 from sam3_image.annotations import Annotations
 from sam3_image.errors import OutputError
+from sam3_image.images import Image
 from sam3_image.instances import Instances
 from sam3_image.masks import Mask
 from sam3_image.output import Output
 from sam3_image.render import Canvas, Style
-
-if TYPE_CHECKING:
-    from sam3_image.images import Image
 
 __all__ = ["Output", "write"]
 

@@ -52,6 +52,18 @@ def test_tinting_in_strips_equals_tinting_at_once(monkeypatch: pytest.MonkeyPatc
     assert np.array_equal(render.overlay(pixels, found, Style("distinct", 0.3)), whole)
 
 
+@pytest.mark.parametrize("size", [(40, 60), (1, 60), (40, 1), (1, 1)])
+def test_masks_of_every_shape_are_tinted_exactly(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(7)
+    masks = many_masks(40, size, seed=7) if min(size) > 9 else list(rng.random((9, *size)) > 0.5)
+    for index, mask in enumerate(masks):
+        pixels = photo(size, seed=index)
+        wanted = pixels.copy()
+        wanted[mask] = np.rint((pixels[mask] + np.array([255.0, 255.0, 0.0])) / 2)
+        picture = render.overlay(pixels, instances_of([mask]), Style("yellow"))
+        assert np.array_equal(picture, wanted), index
+
+
 def test_silhouette_is_white_on_black() -> None:
     found = instances_of([FIRST, SECOND])
     assert np.array_equal(render.silhouette(found), np.where(BOTH, 255, 0))
