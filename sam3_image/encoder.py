@@ -1,13 +1,11 @@
 """Picture → features: the vision backbone, run once per picture, whatever is asked of it.
 
 Both tasks read the same backbone output through necks of their own. The backbone is transformers'
-own module; only its rotary tables are replaced by ones that are computed once per resolution
-instead of in each of 32 layers at every call, which also lets the resolution change.
+own module but for its rotary attention, see `rotary.py`, which also lets the resolution change.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 from dataclasses import dataclass
@@ -16,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from transformers import Sam3Model
 
+from sam3_image import rotary
 from sam3_image.cache import TensorCache
 from sam3_image.device import Placement
 from sam3_image.preprocess import normalise, resize
@@ -43,39 +41,11 @@ class Features:
     cached: bool
 
 
-class RotaryTables(nn.Module):
-    """Stands in for the `rotary_emb` of every ViT layer: tables by token grid, made once.
-
-    Positions follow `Sam3ViTLayer.precompute_positions`: a grid of any size spans the window that
-    the frequencies were trained on, so global layers keep their meaning at other resolutions.
-    """
-
-    def __init__(self, layer: Any) -> None:
-        """Take frequencies and position rule from a `Sam3ViTLayer`, one of those to be served."""
-        super().__init__()
-        self._rotary: nn.Module = type(layer.rotary_emb)(layer.config)
-        self._positions = layer.precompute_positions
-        self._config = copy.copy(layer.config)
-        self._tables: dict[tuple[int, torch.device], tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def forward(
-        self, hidden: torch.Tensor, position_ids: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine and sine (1, h·w, head_dim) float32 for `hidden` (B, h, w, C), h = w."""
-        side = hidden.shape[1]
-        key = (side, hidden.device)
-        if key not in self._tables:
-            self._config.image_size = side * self._config.patch_size
-            positions = self._positions(self._config, window_size=0).to(hidden.device)
-            self._tables[key] = self._rotary.to(hidden.device)(hidden, positions)
-        return self._tables[key]
-
-
 class Encoder:
     """Runs the backbone of a detector and keeps features within a byte budget."""
 
     def __init__(self, detector: Sam3Model, placement: Placement, cache: TensorCache) -> None:
-        """Take over the backbone of `detector`, whose rotary tables are replaced in place."""
+        """Take over the backbone of `detector`, whose attention is replaced in place."""
         self._backbone = detector.vision_encoder.backbone
         self._placement = placement
         self._cache = cache
@@ -85,9 +55,7 @@ class Encoder:
         # SAM 3 never saw.
         self._step: int = config.patch_size * config.window_size
         self._patch: int = config.patch_size
-        tables = RotaryTables(self._backbone.layers[0])
-        for layer in self._backbone.layers:
-            layer.rotary_emb = tables
+        rotary.install(self._backbone)
 
     def side(self, percent: int) -> int:
         """Side of the square encoder input in pixels for `input_size_percent`.
