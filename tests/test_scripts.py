@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -122,6 +123,19 @@ def test_unknown_arguments(command: list[str], words: str) -> None:
     )
     assert done.returncode == 2
     assert words in last_line(done)
+
+
+def test_serve_on_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [REPOSITORY / "script" / "serve", "--port", port],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert last_line(done).startswith(f"serve: cannot listen on 127.0.0.1:{port}")
 
 
 def test_serve_starts_cog_with_a_schema(weights: Path, tmp_path: Path) -> None:
