@@ -227,5 +227,5 @@ def test_fifty_predictions_leave_at_most_the_last_result(
 
 
 def leftovers(server: CogServer) -> list[Path]:
-    """What stands in the server's temporary folder."""
-    return list(server.temporary.iterdir())
+    """The files in the server's temporary folder, at any depth."""
+    return [path for path in server.temporary.rglob("*") if path.is_file()]
