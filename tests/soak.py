@@ -1,0 +1,283 @@
+"""Thousands of mixed predictions over HTTP, good and bad, and what is left of them in the server.
+
+script/soak [--count 2000] [--seed 0]      by hand, not in CI: 2,000 take a quarter of an hour
+
+Every answer is checked. Every 200 predictions the server is measured at rest: memory, open files
+and threads of its processes, files in its temporary folder. Ends with a verdict and exit status 1
+if anything grew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import random
+import socket
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from PIL import Image as Pillow
+
+from tests import image_corpus
+from tests.cog_server import REPOSITORY, CogServer, Result, data_url, png
+from tests.second_scenes import random_picture
+
+EVERY = 200  # predictions between two measurements; the first is the baseline
+MEMORY_GROWTH = 1.02
+PICTURES = 40
+PROMPTS = ["red circle", "blue square", "star", "green triangle", "yellow circle", "circle"]
+
+Inputs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The server at rest: bytes that only its processes hold, and counts."""
+
+    memory: int
+    files: int
+    threads: int
+    temporary: int
+
+    @classmethod
+    def of(cls, server: CogServer) -> Measure:
+        parent = psutil.Process(server.process.pid)
+        processes = [parent, *parent.children(recursive=True)]
+        return cls(
+            memory=sum(process.memory_full_info().uss for process in processes),
+            files=sum(process.num_fds() for process in processes),
+            threads=sum(process.num_threads() for process in processes),
+            temporary=sum(path.is_file() for path in server.temporary.rglob("*")),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.memory / 1e6:.1f} MB, {self.files} open files, {self.threads} threads, "
+            f"{self.temporary} temporary files"
+        )
+
+
+class Soak:
+    """One run against one server; `counts` says what was sent and how it ended."""
+
+    def __init__(self, server: CogServer, seed: int) -> None:
+        self.server = server
+        self.random = random.Random(seed)
+        self.counts: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.number = 0
+        self.pictures = [_picture(number) for number in range(PICTURES)]
+        self.corpus = list(image_corpus.cases())
+        self.kinds: list[tuple[int, Callable[[], None]]] = [
+            (50, self.good),
+            (12, self.corpus_image),
+            (10, self.bad_image),
+            (8, self.bad_inputs),
+            (4, self.local_path),
+            (4, self.broken_download),
+            (8, self.cancelled),
+            (4, self.client_gone),
+        ]
+
+    def step(self) -> None:
+        """One prediction of a random kind."""
+        weights, kinds = zip(*self.kinds, strict=True)
+        kind = self.random.choices(kinds, weights)[0]
+        try:
+            kind()
+        except Exception as error:  # the run goes on and says so at the end
+            self.wrong.append(f"{kind.__name__}: {type(error).__name__}: {error}")
+        self.counts[kind.__name__] += 1
+        self.number += 1
+
+    def at_rest(self) -> Measure:
+        """After the same small, good prediction each time, measured when nothing runs."""
+        self.server.wait_for("READY", seconds=60)
+        self.expect(self.server.predict(image=self.pictures[0], prompt="star"), "succeeded")
+        self.server.wait_for("READY", seconds=60)
+        time.sleep(1)
+        return Measure.of(self.server)
+
+    def expect(self, result: Result, *statuses: str) -> None:
+        """Note an answer of another kind, and errors that are not one clean line."""
+        if result.status not in statuses:
+            self.wrong.append(f"{result.status}, not {statuses}: {result.error[:200]}")
+        elif result.status != "succeeded" and (
+            not result.error or "Traceback" in result.error or "\n" in result.error.strip()
+        ):
+            self.wrong.append(f"no clean line: {result.error[:300]!r}")
+
+    # Kinds of predictions
+
+    def good(self) -> None:
+        """Every kind of prompt and of output."""
+        choose = self.random.choice
+        outputs: list[Inputs] = [
+            {},
+            {"save_overlay": True, "output_format": choose(["png", "jpg", "webp"])},
+            {"annotation_format": choose(["coco", "rle", "polygon"]), "apply_mask": True},
+            {"return_zip": False, "show_labels": True, "mask_color": "distinct"},
+            {"return_zip": False, "mask_only": True},
+            {"return_zip": False, "apply_mask": True, "output_format": "webp"},
+            {"return_zip": False, "annotation_format": "coco"},
+        ]
+        inputs: Inputs = {
+            "image": choose(self.pictures),
+            "threshold": choose([0.0, 0.3, 0.5, 0.9]),
+            "input_size_percent": choose([100, 100, 50]),
+            **choose(outputs),
+        }
+        match choose(["text", "texts", "exemplar", "point", "box"]):
+            case "text":
+                inputs["prompt"] = choose(PROMPTS)
+            case "texts":
+                inputs["prompts"] = self.random.sample(PROMPTS, 3)
+            case "exemplar":
+                inputs["boxes"] = "[[10, 10, 60, 60]]"
+            case "point":
+                inputs |= {"task": "visual", "points": "[[40, 40]]", "multimask_output": True}
+                del inputs["threshold"]
+            case "box":
+                inputs |= {"task": "visual", "boxes": "[[10, 10, 60, 60], [50, 50, 90, 90]]"}
+                del inputs["threshold"]
+        self.expect(self.server.predict(**inputs), "succeeded")
+
+    def corpus_image(self) -> None:
+        """Any file of the corpus: right or refused."""
+        case = self.random.choice(self.corpus)
+        allowed = {"good": ("succeeded",), "mislabelled": ("succeeded",), "bomb": ("failed",)}
+        result = self.server.predict(image=data_url(case.data, "image/png"), prompt="star")
+        self.expect(result, *allowed.get(case.kind, ("succeeded", "failed")))
+
+    def bad_image(self) -> None:
+        """No image, or one that is refused."""
+        data = self.random.choice(
+            [b"", b"hello", b"%PDF-1.7", bytes(100_000), image_corpus.huge_png(20_000)]
+        )
+        self.expect(self.server.predict(image=data_url(data, "image/png")), "failed")
+
+    def bad_inputs(self) -> None:
+        """Inputs that Cog or the predictor refuses."""
+        bad: list[Inputs] = [
+            {"prompt": ""},
+            {"prompt": "x " * 60},
+            {"prompt": "x" * 501},
+            {"threshold": 2},
+            {"mask_color": "mauve"},
+            {"boxes": "[[1,2,3]]"},
+            {"boxes": "no JSON"},
+            {"task": "visual"},
+            {"points": "[[1,1]]"},
+            {"prompts": []},
+        ]
+        inputs = {"image": self.pictures[0], **self.random.choice(bad)}
+        self.expect(self.server.predict(**inputs), "failed", "invalid")
+
+    def local_path(self) -> None:
+        """What is no URL: nothing may be read."""
+        name = self.random.choice(["/etc/hostname", "/dev/zero", "predict.py", "file:///etc/hosts"])
+        self.expect(self.server.predict(image=name), "failed")
+
+    def broken_download(self) -> None:
+        """An address where nobody listens: Cog leaves an empty file behind each time."""
+        self.expect(self.server.predict(image="http://127.0.0.1:9/image.png"), "failed")
+
+    def cancelled(self) -> None:
+        """Cancelled at any moment of its life."""
+        name = f"soak-{self.number}"
+        inputs: Inputs = {
+            "image": self.random.choice(self.pictures),
+            "prompts": PROMPTS,
+            "threshold": 0.0,
+            "save_overlay": True,
+        }
+        answer = self.server.send(
+            "PUT", f"/predictions/{name}", inputs, headers={"Prefer": "respond-async"}
+        )
+        if answer.status_code != 202:
+            self.wrong.append(f"async: HTTP {answer.status_code}")
+        time.sleep(self.random.choice([0, 0.01, 0.05, 0.1, 0.3]))
+        status = self.server.http.post(f"/predictions/{name}/cancel").status_code
+        self.counts["cancelled in time" if status == 200 else "cancelled too late"] += 1
+        self.server.wait_for("READY", seconds=60)
+
+    def client_gone(self) -> None:
+        """The connection closes before the answer."""
+        image = data_url(self.random.choice(self.pictures))
+        body = json.dumps({"input": {"image": image, "prompts": PROMPTS}}).encode()
+        with socket.create_connection(("127.0.0.1", self.server.port)) as connection:
+            connection.sendall(
+                b"POST /predictions HTTP/1.1\r\nHost: soak\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n" % len(body) + body
+            )
+            time.sleep(self.random.choice([0, 0.05, 0.2]))
+        self.server.wait_for("READY", seconds=60)
+
+
+def _picture(number: int) -> bytes:
+    """A drawn scene; some are large, turned, or in another format."""
+    picture, _ = random_picture(seed=number)
+    if number % 5 == 0:
+        picture = picture.resize((1600, 1200))
+    if number % 4 == 0:
+        return png(np.asarray(picture))
+    buffer = io.BytesIO()
+    exif = Pillow.Exif()
+    exif[0x0112] = 1 + number % 8
+    picture.save(buffer, "JPEG" if number % 3 else "WEBP", exif=exif)
+    return buffer.getvalue()
+
+
+def main() -> int:
+    """Run, print the figures, return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--count", type=int, default=2000, help="number of predictions")
+    parser.add_argument("--seed", type=int, default=0, help="of the random choices")
+    arguments = parser.parse_args()
+    weights = {"SAM3_WEIGHTS": str(REPOSITORY / "weights" / "demo")}
+    started = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        CogServer(Path(folder) / "server", weights) as server,
+    ):
+        soak = Soak(server.ready(), arguments.seed)
+        print(f"start: {Measure.of(server)}", flush=True)
+        measures = []
+        while soak.number < arguments.count:
+            soak.step()
+            if soak.number % EVERY == 0:
+                measures.append(soak.at_rest())
+                minutes = (time.monotonic() - started) / 60
+                print(f"{soak.number}: {measures[-1]} after {minutes:.1f} minutes", flush=True)
+    print("sent:", ", ".join(f"{count} {kind}" for kind, count in sorted(soak.counts.items())))
+    for line in soak.wrong:
+        print("WRONG:", line)
+    first, last = measures[0], measures[-1]
+    grown = [
+        name
+        for name, bad in {
+            f"memory {last.memory / first.memory - 1:+.1%}": last.memory
+            > first.memory * MEMORY_GROWTH,
+            f"open files {first.files} → {last.files}": last.files > first.files,
+            f"threads {first.threads} → {last.threads}": last.threads > first.threads,
+            # The last result stays until the next request: Cog reads it after predict() returned.
+            f"temporary files {last.temporary}": last.temporary > 1,
+        }.items()
+        if bad
+    ]
+    print(f"memory {last.memory / first.memory - 1:+.2%} since the first {EVERY}")
+    print("grown: " + ", ".join(grown) if grown else "nothing grew")
+    return 1 if grown or soak.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
