@@ -35,6 +35,8 @@ WEBP_EXACT: dict[str, Any] = {"format": "WEBP", "lossless": True, "quality": 0, 
 # ISA-L leaves Python's lock while it works, so masks are encoded side by side. Twice as many as
 # there are encoders may wait, so memory does not grow with the number of instances.
 ENCODERS = 4
+# Below this many pixels a mask is encoded in less time than it takes to hand it to a thread.
+THREADED_PIXELS = 4_000_000
 
 # ZIP cannot store an earlier date; a fixed one makes equal results equal bytes.
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -96,7 +98,7 @@ def _write_zip(image: Image, instances: Instances, output: Output, path: Path) -
         annotations = Annotations(instances, output.annotation_format)
     with zipfile.ZipFile(path, "w") as archive:
         consumers = [consumer.add for consumer in (canvas, annotations) if consumer]
-        for index, content in enumerate(_encoded(_tee(instances.masks(), consumers))):
+        for index, content in enumerate(_encoded(_tee(instances.masks(), consumers), image.size)):
             _store(archive, f"mask_{index:03}.png", content)
         if canvas:
             for name, content in _pictures(canvas, instances, output):
@@ -141,9 +143,12 @@ def _tee(masks: Iterator[Mask], consumers: Sequence[Callable[[Mask], None]]) -> 
         yield mask
 
 
-def _encoded(masks: Iterator[Mask]) -> Iterator[bytes]:
+def _encoded(masks: Iterator[Mask], size: tuple[int, int]) -> Iterator[bytes]:
     """The PNG of each mask, in order, made by a few threads with a bounded backlog."""
     workers = min(ENCODERS, png.available_cores())
+    if size[0] * size[1] < THREADED_PIXELS:
+        yield from map(png.encode_mask, masks)
+        return
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[bytes]] = deque()
         for mask in masks:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import CLIPTokenizer, Sam3Model
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.sam3.modeling_sam3 import (
@@ -24,6 +26,9 @@ from sam3_image.prompts import Concept, Find
 # Concepts that go through the head together. Each needs its own pixel decoder pass (about 0.5 GB
 # at full size in float32), so more at once buys little and costs memory.
 CHUNK = 4
+
+# Elements of a tensor that torch still computes without sharing them out among threads.
+PIECE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Finder:
             kept = int(keep.sum())
             yield Instances.of(
                 size=features.size,
-                maps=outputs.pred_masks[row, keep].float().sigmoid().cpu().numpy(),
+                maps=_probabilities(outputs.pred_masks[row], keep),
                 cut=mask_threshold,
                 boxes=(outputs.pred_boxes[row, keep].float() * scale).cpu().numpy(),
                 scores=scores[row, keep].cpu().numpy(),
@@ -149,3 +154,19 @@ class Finder:
         x0, y0, x1, y1 = (xyxy / torch.tensor([width, height, width, height])).unbind(-1)
         boxes = torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=-1)
         return boxes.to(self.placement.device, self.placement.dtype)
+
+
+def _probabilities(logits: torch.Tensor, keep: torch.Tensor) -> NDArray[np.float32]:
+    """Maps of the instances kept. logits: (queries, h, w); keep: (queries,) bool → (N, h, w)."""
+    if logits.device.type != "cpu":
+        return logits[keep].float().sigmoid().cpu().numpy()
+    # Piece by piece: shared out among threads, which wait for one another, this takes 0.5 ms on
+    # an idle machine and 40 ms beside a busy process.
+    maps = torch.empty((int(keep.sum()), *logits.shape[1:]), dtype=torch.float32)
+    for result, index in zip(maps, keep.nonzero()[:, 0].tolist(), strict=True):
+        pieces = zip(
+            result.view(-1).split(PIECE), logits[index].reshape(-1).split(PIECE), strict=True
+        )
+        for target, source in pieces:
+            torch.sigmoid(source.float(), out=target)
+    return maps.numpy()
