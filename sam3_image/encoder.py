@@ -6,7 +6,6 @@ own module but for its rotary attention, see `rotary.py`, which also lets the re
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from transformers import Sam3Model
 from sam3_image import rotary
 from sam3_image.cache import TensorCache
 from sam3_image.device import Placement
-from sam3_image.preprocess import normalise, resize
+from sam3_image.preprocess import digest, normalise, resize
 
 # A neck makes four levels (4, 2, 1 and ½ × the patch grid); neither task reads the last.
 LEVELS = 3
@@ -76,7 +75,7 @@ class Encoder:
         """
         square = resize(pixels, side)
         # The encoder sees nothing but these pixels, so equal ones have equal features.
-        key = hashlib.blake2b(square.numpy().tobytes(), digest_size=16).hexdigest() + f"-{side}"
+        key = f"{digest(square)}-{side}"
         known = self._cache.get(key)
         (hidden,) = known or self._cache.get_or_make(key, lambda: (self._run(square),))
         return Features(key, (pixels.shape[0], pixels.shape[1]), hidden, known is not None)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers.models.sam3.image_processing_sam3 import Sam3ImageProcessor
 
-from sam3_image.preprocess import pixel_values
+from sam3_image.preprocess import digest, pixel_values, resize
 
 SIZES = [(1, 1), (5, 7), (100, 3000), (768, 1024), (1500, 1008), (1008, 500), (1008, 1008)]
 
@@ -36,3 +36,13 @@ def test_leaves_the_pixels_alone_and_reads_any_layout():
         same_size[0, 0] * 127.5 + 127.5, torch.from_numpy(pixels[:56, :56, 0]).float()
     )
     np.testing.assert_array_equal(pixels, before)
+
+
+def test_digest_names_the_content():
+    pixels = np.random.default_rng(2).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    changed = pixels.copy()
+    changed[-1, -1, -1] ^= 255
+    mirrored = pixels[:, ::-1]
+    names = {digest(resize(each, 56)) for each in (pixels, changed, mirrored, pixels[..., ::-1])}
+    assert len(names) == 4
+    assert digest(resize(pixels.copy(), 56)) == digest(resize(pixels, 56))
