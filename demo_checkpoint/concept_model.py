@@ -54,6 +54,7 @@ class Words:
         self.known: dict[str, list[int]] = {}
 
     def ids(self, text: str) -> list[int]:
+        """Its token ids with start and end, at most 32."""
         if text not in self.known:
             self.known[text] = list(self.tokenizer(text)["input_ids"])[:32]
         return self.known[text]
@@ -144,7 +145,9 @@ def _geometry(
     """Box tokens of the prompts that have boxes; the others' are masked out altogether."""
     count, most = prompts.labels.shape
     has = (prompts.labels != NO_BOX).any(dim=1)
-    tokens = torch.zeros(count, most + 1, levels[-1].shape[1], device=levels[-1].device, dtype=dtype)
+    tokens = torch.zeros(
+        count, most + 1, levels[-1].shape[1], device=levels[-1].device, dtype=dtype
+    )
     mask = torch.zeros(count, most + 1, dtype=torch.bool, device=has.device)
     if not has.any():
         return tokens, mask

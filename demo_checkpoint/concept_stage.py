@@ -97,9 +97,7 @@ def encoder_loss(head: EncoderHead, found: Answer, prompts: PromptTensors, batch
     weight = torch.where(seen, area.rsqrt(), torch.full_like(area, 0.08)) * sure
     terms = {"cell": 2 * (error * weight).sum() / weight.sum().clamp(min=1)}
     place = (torch.arange(GRID, device=out.device) + 0.5) / GRID
-    centre = torch.stack(
-        [place.repeat(GRID), place.repeat_interleave(GRID)] * 2, dim=-1
-    )
+    centre = torch.stack([place.repeat(GRID), place.repeat_interleave(GRID)] * 2, dim=-1)
     row, cell = mine.nonzero(as_tuple=True)
     if len(row):
         target = (batch.boxes[prompts.image[row], owner[row, cell]] - centre[cell]) * 4

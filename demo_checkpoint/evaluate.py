@@ -35,15 +35,24 @@ class Thing(Protocol):
     """An object of a picture: attributes, visible pixels, and their box."""
 
     @property
-    def shape(self) -> str: ...
+    def shape(self) -> str:
+        """One of SHAPES."""
+
     @property
-    def colour(self) -> str: ...
+    def colour(self) -> str:
+        """One of COLOURS."""
+
     @property
-    def texture(self) -> str: ...
+    def texture(self) -> str:
+        """One of TEXTURES."""
+
     @property
-    def mask(self) -> np.ndarray: ...
+    def mask(self) -> np.ndarray:
+        """Its visible pixels: bool (height, width)."""
+
     @property
-    def box(self) -> XYXY: ...
+    def box(self) -> XYXY:
+        """Around the mask: x0, y0, x1, y1 in pixels, the far edges exclusive."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ class SceneThing:
 
     @property
     def box(self) -> XYXY:
+        """Around the mask, in pixels."""
         rows = np.flatnonzero(self.mask.any(axis=1))
         columns = np.flatnonzero(self.mask.any(axis=0))
         return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
@@ -156,8 +166,12 @@ def _ask_concepts(
     found = halves.find(image, questions)
     for concept, masks in zip(present, found, strict=False):
         report.text.add(
-            masks, [thing.mask for thing, kind in zip(things, kinds, strict=True)
-                    if concept.matches(*kind)]
+            masks,
+            [
+                thing.mask
+                for thing, kind in zip(things, kinds, strict=True)
+                if concept.matches(*kind)
+            ],
         )
     rest = found[len(present) :]
     if not any(absent.matches(*kind) for kind in kinds):
@@ -185,9 +199,7 @@ def _ask_negative(
         if not others:
             continue
         example = things[min(unwanted)].box
-        before, after = halves.find(
-            image, [Question(shape), Question(shape, ((example, False),))]
-        )
+        before, after = halves.find(image, [Question(shape), Question(shape, ((example, False),))])
         had = [i for i in sorted(unwanted) if _is_found(things[i].mask, before)]
         if had:  # what the text alone does not find cannot be removed
             report.removed.append(not any(_is_found(things[i].mask, after) for i in had))
@@ -258,6 +270,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def main() -> None:
+    """Read the command line, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="checkpoint, for example weights/demo")
     parser.add_argument("--scenes", type=int, default=500)

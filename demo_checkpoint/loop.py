@@ -50,6 +50,7 @@ class Worker:
 
     @property
     def first(self) -> bool:
+        """Whether it is the one that logs and saves."""
         return self.rank == 0
 
 
@@ -113,6 +114,7 @@ class Stage:
 
     @property
     def done(self) -> bool:
+        """Whether the last step has been made."""
         return self.step >= self.options.steps
 
     @property

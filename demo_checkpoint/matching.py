@@ -30,7 +30,7 @@ def match(
     offset = (anchors[None, :, None] - centre[:, None]).norm(dim=-1)
     cost = 5 * distance - 2 * overlap - 2 * logits.float().sigmoid()[..., None] + near * offset
     cost = cost.masked_fill(~wanted[:, None], FORBIDDEN)
-    prompts, queries, objects = cost.shape
+    prompts, _, objects = cost.shape
     found = torch.full((prompts, objects), -1, dtype=torch.long, device=cost.device)
     every = torch.arange(prompts, device=cost.device)
     for _ in range(int(wanted.sum(dim=1).max()) if wanted.numel() else 0):

@@ -42,6 +42,7 @@ class Tally:
     ious: list[float] = field(default_factory=list)
 
     def add(self, found: np.ndarray, truth: Sequence[np.ndarray]) -> None:
+        """Count one question's found masks (instances, H, W) against the true ones."""
         best = match_ious(found, truth)
         self.truths += len(truth)
         self.founds += len(found)
@@ -50,18 +51,22 @@ class Tally:
         self.ious += [iou for iou in best if iou >= 0.5]
 
     def f1(self, level: float = 0.5) -> float:
+        """The harmonic mean of precision and recall at an IoU of `level`."""
         return 2 * self.hits[level] / max(1, self.truths + self.founds)
 
     @property
     def precision(self) -> float:
+        """Share of the found masks that match an object at IoU 0.5."""
         return self.hits[0.5] / max(1, self.founds)
 
     @property
     def recall(self) -> float:
+        """Share of the objects that were found at IoU 0.5."""
         return self.hits[0.5] / max(1, self.truths)
 
     @property
     def mean_iou(self) -> float:
+        """Of the matches at IoU 0.5."""
         return float(np.mean(self.ious)) if self.ious else 0.0
 
 

@@ -6,6 +6,8 @@ and the model sees at once that it holds something unknown.
 
 from __future__ import annotations
 
+import json
+import tempfile
 from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -37,9 +39,7 @@ def build_tokenizer() -> CLIPTokenizer:
     # is; the common words then shorten unknown texts, which have 32 tokens to fit in.
     corpus = [" ".join(known_words())] * 1000 + [" ".join(COMMON_WORDS)]
     learner.train_from_iterator(corpus, trainer)
-    learnt = learner.model
-    folder_free = _model_parts(learnt)
-    vocabulary, merges = folder_free
+    vocabulary, merges = _model_parts(learner.model)
     for symbol in (*alphabet, *(letter + "</w>" for letter in alphabet), START, END):
         vocabulary.setdefault(symbol, len(vocabulary))
     return CLIPTokenizer(
@@ -55,9 +55,6 @@ def build_tokenizer() -> CLIPTokenizer:
 
 def _model_parts(model: models.BPE) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Vocabulary and merges of a trained model, which only its files give away."""
-    import json
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         model.save(folder)
         vocabulary = json.loads((Path(folder) / "vocab.json").read_text("utf-8"))

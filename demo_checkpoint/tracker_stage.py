@@ -105,13 +105,12 @@ def _shaken(boxes: Tensor) -> Tensor:
 
 def _round_loss(logits: Tensor, iou: Tensor, masks: Tensor, real: Tensor) -> dict[str, Tensor]:
     """`logits` (N, K, G, G), `iou` (N, K) as the model says it, `masks` (N, G, G)."""
-    count, candidates = iou.shape
     target = masks[:, None].expand_as(logits).flatten(2)
     flat = logits.flatten(2)
     area = masks.flatten(1).sum(dim=1)[:, None]
     error = F.binary_cross_entropy_with_logits(flat, target, reduction="none").sum(dim=2)
     both = 2 * error / (area + 40) + 2 * dice_loss(flat, target)
-    best, which = both.min(dim=1)
+    best = both.amin(dim=1)
     weight = real.float()
     guess, truth = flat > 0, target > 0.5
     true_iou = (guess & truth).sum(dim=2) / (guess | truth).sum(dim=2).clamp(min=1)

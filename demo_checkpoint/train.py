@@ -46,6 +46,12 @@ DENSE = SceneOptions(objects=(4, 8), sizes=(0.06, 0.42), crowding=0.2)
 FULL = SceneOptions()
 
 
+_VISION = StageOptions(steps=6000, batch=8)
+_CONCEPT = StageOptions(steps=9000, batch=4, rate=1e-3, average=0.999)
+_POLISH = StageOptions(steps=3000, batch=4, rate=5e-4, average=0.999)
+_TRACKER = StageOptions(steps=6000, batch=6, rate=1e-3, average=0.999)
+
+
 @dataclass(frozen=True)
 class Plan:
     """How much of everything; the defaults made weights/demo."""
@@ -53,11 +59,11 @@ class Plan:
     easy_scenes: int = 4000
     dense_scenes: int = 8000
     full_scenes: int = 24000
-    vision: StageOptions = StageOptions(steps=6000, batch=8)
+    vision: StageOptions = _VISION
     vision_easy: float = 0.4
-    concept: StageOptions = StageOptions(steps=9000, batch=4, rate=1e-3, average=0.999)
-    polish: StageOptions = StageOptions(steps=3000, batch=4, rate=5e-4, average=0.999)
-    tracker: StageOptions = StageOptions(steps=6000, batch=6, rate=1e-3, average=0.999)
+    concept: StageOptions = _CONCEPT
+    polish: StageOptions = _POLISH
+    tracker: StageOptions = _TRACKER
 
     def scaled(self, budget: float) -> Plan:
         """The same in less time: every count times `budget`, with a few at the least."""
@@ -81,7 +87,9 @@ class Plan:
         )
 
 
-def build_pools(folder: Path, kind: str, count: int, seed: int, options: SceneOptions) -> list[Path]:
+def build_pools(
+    folder: Path, kind: str, count: int, seed: int, options: SceneOptions
+) -> list[Path]:
     """Draw `count` scenes in parts of at most PART; returns their folders."""
     folders = []
     for part, start in enumerate(range(0, count, PART)):
@@ -162,6 +170,7 @@ def train(
 
 
 def main() -> None:
+    """Read the command line, train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("weights/demo"))
     parser.add_argument("--work", type=Path, default=Path("runs/demo"))

@@ -80,6 +80,7 @@ def pyramid(vision: Sam3VisionModel, pixels: Tensor, fine: int | None = None) ->
 
 
 def autocast(device: torch.device) -> torch.autocast:
+    """Matrix products in bfloat16, weights in float32."""
     return torch.autocast(device.type, torch.bfloat16)
 
 
@@ -139,8 +140,14 @@ def train_concept(
     concept: ConceptOptions,
     setting: Setting,
     start: dict[str, dict[str, Tensor]],
+    follow: Path | None = None,
+    follow_seconds: float = 120.0,
 ) -> None:
-    """Stage 2; `start`: state dicts "vision" and "heads" from stage 1, or "detector"."""
+    """Stage 2; `start`: state dicts "vision" and "heads" from stage 1, or "detector".
+
+    With `follow`, the folder of a stage that still trains the vision encoder, the (frozen)
+    encoder is read again from there every `follow_seconds`.
+    """
     torch.manual_seed(setting.seed + 1)
     detector = new_detector(start.get("vision"))
     heads, cells = VisionHeads(), EncoderHead()
@@ -163,7 +170,11 @@ def train_concept(
     rng = np.random.default_rng((setting.seed, 5, worker.rank, stage.step))
     words = Words(build_tokenizer())
     positions = _positions(detector, setting.device)
+    read = time.monotonic()
     while not stage.done:
+        if follow and time.monotonic() - read > follow_seconds:
+            detector.vision_encoder.load_state_dict(detector_vision(follow))
+            read = time.monotonic()
         batch = next(source)
         asked = [
             [sample_prompt(kinds, concept.mix, rng) for _ in range(concept.prompts)]
@@ -213,14 +224,14 @@ def _positions(detector: Sam3Model, device: torch.device) -> tuple[Tensor, ...]:
     )
 
 
-
 def new_tracker() -> Sam3TrackerModel:
     """A `Sam3TrackerModel` with random weights."""
     config = tracker_image_config(new_config())
     vision = config.vision_config
     vision._attn_implementation = vision.backbone_config._attn_implementation = "eager"
     model = Sam3TrackerModel._from_config(config, attn_implementation="eager")
-    # transformers keeps the same random directions under two names and ties them on loading.
+    # One set of random directions under two names, for points and for the picture: as in SAM,
+    # they must agree, or a point means another place than it says.
     model.prompt_encoder.shared_embedding.positional_embedding.copy_(
         model.shared_image_embedding.positional_embedding
     )

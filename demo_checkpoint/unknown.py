@@ -7,8 +7,7 @@ import numpy as np
 from demo_checkpoint.vocabulary import COLOURS, SHAPES, TEXTURES, known_words
 
 # Every fourth of these is kept for evaluation and never trained on; see `training_words`.
-COMMON_WORDS = tuple(
-    """
+_WORD_LIST = """
     person man woman child people dog cat horse bird fish cow sheep elephant lion bear tiger
     mouse rabbit chicken duck frog snake spider insect butterfly bee car bus truck train plane
     boat ship bicycle motorcycle taxi wheel road street bridge house building window door roof
@@ -31,10 +30,16 @@ COMMON_WORDS = tuple(
     coin money ticket map passport newspaper magazine envelope stamp rocket satellite planet
     galaxy dragon unicorn ghost angel monster dinosaur giraffe zebra kangaroo penguin whale
     dolphin shark octopus crab shrimp ant fly mosquito squirrel fox wolf deer camel goat pig
-    """.split()
-)
+"""
+COMMON_WORDS = tuple(_WORD_LIST.split())
 _HELD_OUT_EVERY = 4
-_SCRIPTS = ((0x4E00, 0x9FA5), (0x3041, 0x3096), (0x0410, 0x044F), (0x0621, 0x064A), (0xAC00, 0xD7A3))
+_SCRIPTS = (
+    (0x4E00, 0x9FA5),
+    (0x3041, 0x3096),
+    (0x0410, 0x044F),
+    (0x0621, 0x064A),
+    (0xAC00, 0xD7A3),
+)
 
 
 def training_words() -> tuple[str, ...]:

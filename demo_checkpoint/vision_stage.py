@@ -29,7 +29,9 @@ class VisionHeads(nn.Module):
         self.coarse = nn.Conv2d(WIDTH, 1 + sum(COUNTS) + 4, 1)
         self.middle = nn.Conv2d(WIDTH, 1 + sum(COUNTS) + 4, 1)
         self.fine = nn.Conv2d(WIDTH, 1 + 4, 1)
-        self.kernel = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, 65))
+        self.kernel = nn.Sequential(
+            nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, 65)
+        )
         self.embed = nn.Conv2d(WIDTH, WIDTH, 1)
 
 
