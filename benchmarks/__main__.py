@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -35,10 +36,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sam3-bench-") as name:
         scratch = Path(name)
         if options.quick:
-            rows += _around(scratch, {SMALL: 5, LARGE: 2}, {HUGE: 1})
+            rows += _around(scratch, QUICK)
             rows += _peaks(scratch, [(LARGE, "ZIP + overlay", True)])
         elif not options.device_only:
-            rows += _around(scratch, {SMALL: 15, LARGE: 5}, {HUGE: 3})
+            rows += _around(scratch, USUAL)
             rows += _peaks(
                 scratch,
                 [
@@ -85,32 +86,57 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _around(scratch: Path, both: dict[Case, int], ours_only: dict[Case, int]) -> list[Row]:
-    """Rounds per case; some cases are too large for the plain pipeline on many machines."""
-    rows = []
-    for case, rounds in {**both, **ours_only}.items():
-        inputs = Inputs.of(case, scratch)
-        kinds = list(KINDS) if case in both else ["ZIP"]
-        names = SIDES if case in both else {"ours": SIDES["ours"]}
+@dataclass(frozen=True)
+class Plan:
+    """How one case around the model is measured; `plain` False where only ours can run it."""
+
+    case: Case
+    rounds: int
+    kinds: tuple[str, ...] = tuple(KINDS)
+    plain: bool = True
+    warm: bool = True
+
+
+QUICK = (
+    Plan(SMALL, rounds=5),
+    Plan(LARGE, rounds=1, kinds=("ZIP + overlay", "overlay PNG", "overlay JPEG"), warm=False),
+    Plan(HUGE, rounds=1, kinds=("ZIP",), plain=False, warm=False),
+)
+USUAL = (
+    Plan(SMALL, rounds=15),
+    Plan(LARGE, rounds=5),
+    Plan(HUGE, rounds=3, kinds=("ZIP", "annotations"), plain=False),
+)
+
+
+def _around(scratch: Path, plans: Sequence[Plan]) -> list[Row]:
+    totals, parts = [], []
+    for plan in plans:
+        inputs = Inputs.of(plan.case, scratch)
+        names = SIDES if plan.plain else {"ours": SIDES["ours"]}
+        kinds = list(plan.kinds)
         sides = {name: partial(side(inputs), kinds, scratch) for name, side in names.items()}
-        for run in sides.values():
-            run()  # the first run pays for pages and imports
-        found = measure.interleaved(sides, rounds)
+        if plan.warm:
+            measure.interleaved(sides, 1)
+        found = measure.interleaved(sides, plan.rounds)
+        section = "Around the model: file to file, the model's outputs given"
         for kind in kinds:
-            spreads = {
-                name: Spread(tuple(total(seconds, kind) for seconds in results))
-                for name, results in found.items()
-            }
-            section = "Around the model, seconds (ready-made outputs, file to file)"
-            rows.append(Row(section, f"{case.name}, {kind}", spreads.get("plain"), spreads["ours"]))
-        section = f"Where they go at {case.name}"
+            sums = {name: [total(one, kind) for one in runs] for name, runs in found.items()}
+            totals.append(_row(section, f"{plan.case.name}, {kind}", sums))
         for stage in (*STAGES, *kinds):
-            spreads = {
-                name: Spread(tuple(seconds[stage] for seconds in results))
-                for name, results in found.items()
-            }
-            rows.append(Row(section, stage, spreads.get("plain"), spreads["ours"]))
-    return sorted(rows, key=lambda row: row.section.startswith("Where"))
+            values = {name: [one[stage] for one in runs] for name, runs in found.items()}
+            parts.append(_row(f"Where it goes at {plan.case.name}", stage, values))
+    return totals + parts
+
+
+def _row(
+    section: str, case: str, values: Mapping[str, Sequence[float]], unit: str = "s", note: str = ""
+) -> Row:
+    """values: "plain" and "ours", either of which may be missing."""
+    plain, ours = (
+        Spread(tuple(values[side])) if values.get(side) else None for side in ("plain", "ours")
+    )
+    return Row(section, case, plain, ours, unit, note)
 
 
 def _peaks(scratch: Path, cases: Sequence[tuple[Case, str, bool]]) -> list[Row]:
@@ -118,28 +144,22 @@ def _peaks(scratch: Path, cases: Sequence[tuple[Case, str, bool]]) -> list[Row]:
     rows = []
     for case, kind, with_plain in cases:
         inputs = Inputs.of(case, scratch)
-        peaks: dict[str, Spread] = {}
-        above: dict[str, Spread] = {}
-        for name in SIDES:
-            if name == "plain" and not with_plain:
-                continue
-            _, found = measure.in_own_process(
+        found = {
+            name: measure.in_own_process(
                 "benchmarks.one", name, str(inputs.photo), str(inputs.outputs), kind
             )
-            peaks[name] = Spread((found["peak"] / MB,))
-            above[name] = Spread(((found["peak"] - found["ready"]) / MB,))
-        note = "" if with_plain else f"the plain pipeline needs {PLAIN_HUGE_BYTES / 1e9:.0f} GB"
-        for what, values in (("whole process", peaks), ("above imports and outputs", above)):
-            rows.append(
-                Row(
-                    "Peak memory",
-                    f"{case.name}, {kind}: {what}",
-                    values.get("plain"),
-                    values["ours"],
-                    "MB",
-                    note,
-                )
-            )
+            for name in SIDES
+            if with_plain or name == "ours"
+        }
+        whole = {name: [one["peak"] / MB] for name, one in found.items()}
+        above = {name: [(one["peak"] - one["ready"]) / MB] for name, one in found.items()}
+        note = "" if with_plain else f"plain would need {PLAIN_HUGE_BYTES / 1e9:.0f} GB"
+        name = f"{case.name}, {kind}"
+        rows.append(_row("Peak memory", f"{name}: process", whole, "MB", note))
+        rows.append(_row("Peak memory", f"{name}: above imports and outputs", above, "MB", note))
+        if case == HUGE and with_plain:
+            seconds = {name: [total(one["seconds"], kind)] for name, one in found.items()}
+            rows.append(_row("Peak memory", f"{name}: seconds of that run", seconds))
     return rows
 
 
@@ -171,23 +191,16 @@ def _start(half: Path, single: Path, rounds: int = 3) -> list[Row]:
     sizes = {}
     for _ in range(rounds):
         for name, folder in work.items():
-            _, found = measure.in_own_process(
-                "benchmarks.start", name, str(time.time()), str(folder)
-            )
+            found = measure.in_own_process("benchmarks.start", name, str(time.time()), str(folder))
             seconds[name].append(found["seconds"])
             sizes[name] = found["bytes"]
-    spreads = {name: Spread(tuple(values)) for name, values in seconds.items()}
     section = "Start, full size with random weights, CPU"
+    imports = {"plain": seconds["imports"], "ours": seconds["ours"]}
+    read = {name: [sizes[name] / MB] for name in ("plain", "ours")}
     return [
-        Row(section, "process start to ready", spreads["plain"], spreads["ours"]),
-        Row(section, "importing torch and the classes", spreads["imports"], None),
-        Row(
-            section,
-            "weights read",
-            Spread((sizes["plain"] / MB,)),
-            Spread((sizes["ours"] / MB,)),
-            "MB",
-        ),
+        _row(section, "process start to ready", seconds),
+        _row(section, "imports alone (left) against ours ready (right)", imports),
+        _row(section, "weights read", read, "MB"),
     ]
 
 

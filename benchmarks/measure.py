@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -58,7 +58,9 @@ class Spread:
         }
 
 
-def interleaved(sides: dict[str, Callable[[], Seconds]], rounds: int) -> dict[str, list[Seconds]]:
+def interleaved(
+    sides: Mapping[str, Callable[[], Seconds]], rounds: int
+) -> dict[str, list[Seconds]]:
     """Run every side once per round, so that a busy spell of the machine meets all of them.
 
     The order alternates: whoever runs second finds warm caches.
@@ -97,18 +99,16 @@ def peak_bytes() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
-def in_own_process(module: str, *arguments: str) -> tuple[float, Any]:
-    """(seconds from start to end, the JSON on its last line) of `python -m module arguments…`."""
-    start = time.perf_counter()
+def in_own_process(module: str, *arguments: str) -> Any:
+    """The JSON on the last line that `python -m module arguments…` prints."""
     finished = subprocess.run(
         [sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False
     )
-    seconds = time.perf_counter() - start
     if finished.returncode:
         raise RuntimeError(
             f"{module} {' '.join(arguments)} ended with {finished.returncode}:\n{finished.stderr}"
         )
-    return seconds, json.loads(finished.stdout.strip().splitlines()[-1])
+    return json.loads(finished.stdout.strip().splitlines()[-1])
 
 
 def machine(device: torch.device) -> dict[str, Any]:
