@@ -88,8 +88,8 @@ def prompt_tensors(
             low, high = low + shake[:2] * size, high + shake[2:] * size
             chosen[row, column] = torch.cat([(low + high) / 2, high - low])
             labels[row, column] = int(positive)
-    image = torch.tensor([image for image, _ in flat])
-    return PromptTensors(*(t.to(device) for t in (image, ids, text_mask, chosen, labels, wanted)))
+    images = torch.tensor([image for image, _ in flat])
+    return PromptTensors(*(t.to(device) for t in (images, ids, text_mask, chosen, labels, wanted)))
 
 
 def answer(

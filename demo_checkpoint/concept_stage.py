@@ -12,7 +12,7 @@ from transformers import Sam3Model
 from demo_checkpoint.batches import Batch
 from demo_checkpoint.concept_model import Answer, PromptTensors, query_anchors
 from demo_checkpoint.config import GRID, MASK_SIZE, WIDTH
-from demo_checkpoint.losses import box_to_xyxy, dice_loss, generalised_iou
+from demo_checkpoint.losses import box_to_xyxy, dice_loss, generalised_iou, mask_error
 from demo_checkpoint.matching import match
 
 LAYER_WEIGHTS = (0.6, 0.8, 1.0)
@@ -130,17 +130,13 @@ def mask_loss(
         prompt_mask=found.mask[rows],
     )
     wanted = prompts.wanted[rows]
-    logits = out.pred_masks.flatten(2)[wanted].float()
+    logits = out.pred_masks[wanted].float()
     masks = batch.masks[image]
-    target = masks.flatten(2)[wanted]
-    boxes = batch.boxes[image][wanted]
-    cells = (boxes[:, 2:] - boxes[:, :2]).prod(dim=-1) * MASK_SIZE**2
-    error = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(dim=-1)
+    target, boxes = masks[wanted], batch.boxes[image][wanted]
     union = (masks * wanted[..., None, None]).sum(dim=1).clamp(max=1)
     semantic = F.binary_cross_entropy_with_logits(out.semantic_seg[:, 0].float(), union)
     return {
-        # Over the size of the object: a small one is otherwise lost in 4,096 cells.
-        "mask": 2 * (error / (cells + 40)).mean(),
-        "dice": 3 * dice_loss(logits, target).mean(),
+        "mask": 5 * mask_error(logits, target, boxes).mean(),
+        "dice": 3 * dice_loss(logits.flatten(1), target.flatten(1)).mean(),
         "semantic": semantic,
     }

@@ -8,14 +8,17 @@ from __future__ import annotations
 import csv
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ class Stage:
             matrix = parameter.ndim == 2 and ".layers." in name and min(parameter.shape) >= 32
             matrix = matrix and self.options.matrix_rate > 0
             groups.setdefault((matrix, _factor(name, slower)), []).append(parameter)
-        muon, adam = [], []
+        muon: list[dict[str, Any]] = []
+        adam: list[dict[str, Any]] = []
         for (matrix, factor), parameters in groups.items():
             scale = factor * (self.options.matrix_rate if matrix else 1.0)
             group = {"params": parameters, "scale": scale, "lr": self.options.rate * scale}
@@ -242,13 +246,15 @@ def run_workers(job: Callable[..., None], count: int, *arguments: object) -> Non
     if count <= 1:
         job(Worker(), *arguments)
         return
-    torch.multiprocessing.spawn(_join, (job, count, *arguments), nprocs=count)
+    # The workers find each other through a file: a port could be taken.
+    with tempfile.TemporaryDirectory() as folder:
+        spawn(_join, (f"{folder}/meeting", job, count, *arguments), nprocs=count)
 
 
-def _join(rank: int, job: Callable[..., None], count: int, *arguments: object) -> None:
-    os.environ.setdefault("MASTER_ADDR", "localhost")
-    os.environ.setdefault("MASTER_PORT", "29511")
-    dist.init_process_group("gloo", rank=rank, world_size=count)
+def _join(
+    rank: int, meeting: str, job: Callable[..., None], count: int, *arguments: object
+) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=count)
     try:
         job(Worker(rank, count), *arguments)
     finally:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+OUTSIDE = 0.1  # weight of a cell well outside the object's box
+MARGIN = 0.25  # of the box's sides, counts as inside
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -14,6 +18,23 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     chance = logits.sigmoid()
     both = (chance * target).sum(dim=-1)
     return 1 - (2 * both + 1) / (chance.sum(dim=-1) + target.sum(dim=-1) + 1)
+
+
+def mask_error(logits: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
+    """Cross-entropy of mask `logits` (N, G, G) and `target` (N, G, G) in 0-1; returns (N,).
+
+    It is a mean over the surroundings of the object, `boxes` (N, 4) xyxy in 0-1: over the whole
+    picture a small object would be lost, and the far background would drown the edge.
+    """
+    side = logits.shape[-1]
+    place = (torch.arange(side, device=logits.device) + 0.5) / side
+    margin = MARGIN * (boxes[:, 2:] - boxes[:, :2]) + 2 / side
+    low, high = boxes[:, :2] - margin, boxes[:, 2:] + margin
+    near = (place > low[..., None]) & (place < high[..., None])
+    inside = near[:, 1, :, None] & near[:, 0, None, :]
+    weight = torch.where(inside, 1.0, OUTSIDE)
+    error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (error * weight).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
 
 
 def box_to_xyxy(boxes: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageDraw
 
-from demo_checkpoint.shapes import accent, outline, shade
+from demo_checkpoint.shapes import accent, outline, scaled, shade
 from demo_checkpoint.vocabulary import COLOURS, SHAPES, TEXTURES
 
 PLACEMENT_GRID = 128  # cells per side on which overlaps are measured
@@ -203,7 +203,7 @@ def _random_item(
     duty = rng.uniform(0.25, 0.42 if colour in ("white", "black", "grey") else 0.52)
     border = None
     if size > 0.07 and rng.random() < 0.15:
-        tone = (0, 0, 0) if rng.random() < 0.5 else tuple(int(0.55 * c) for c in rgb)
+        tone = (0, 0, 0) if rng.random() < 0.5 else scaled(rgb, 0.55)
         border = (tone, float(rng.uniform(0.015, 0.04)))
     return Item(
         shape,

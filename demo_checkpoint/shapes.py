@@ -94,6 +94,20 @@ def shade(colour: str, rng: np.random.Generator) -> tuple[int, int, int]:
     return (round(255 * rgb[0]), round(255 * rgb[1]), round(255 * rgb[2]))
 
 
+RGB = tuple[int, int, int]
+
+
+def scaled(rgb: RGB, factor: float) -> RGB:
+    """The same tone darker."""
+    return int(factor * rgb[0]), int(factor * rgb[1]), int(factor * rgb[2])
+
+
+def towards_white(rgb: RGB, share: float) -> RGB:
+    """The same tone paler."""
+    red, green, blue = (int(c + share * (255 - c)) for c in rgb)
+    return red, green, blue
+
+
 def accent(
     colour: str, rgb: tuple[int, int, int], rng: np.random.Generator
 ) -> tuple[int, int, int]:
@@ -112,8 +126,8 @@ def accent(
             (255, 255, 255),
             (240, 240, 240),
             (0, 0, 0),
-            tuple(int(dark * c) for c in rgb),
-            tuple(int(c + light * (255 - c)) for c in rgb),
+            scaled(rgb, dark),
+            towards_white(rgb, light),
         ]
         if min(255 - c for c in rgb) > 60 or max(rgb) < 140:
             tones.pop()  # a paler tone of an already dull colour reads as another colour

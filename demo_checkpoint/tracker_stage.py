@@ -18,7 +18,7 @@ from transformers import Sam3TrackerModel
 from demo_checkpoint.batches import Batch
 from demo_checkpoint.clicks import background_clicks, corrections, first_clicks
 from demo_checkpoint.config import GRID, IMAGE_SIZE
-from demo_checkpoint.losses import dice_loss
+from demo_checkpoint.losses import dice_loss, mask_error
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ def tracker_loss(
             multimask_output=multiple,
         )
         logits = out.pred_masks.flatten(0, 1).float()
-        answer = _round_loss(logits, out.iou_scores.flatten(0, 1).float(), masks, real)
+        answer = _round_loss(
+            logits, out.iou_scores.flatten(0, 1).float(), masks, boxes.flatten(0, 1), real
+        )
         score = out.object_score_logits.flatten().float()
         answer["object"] = 0.2 * F.binary_cross_entropy_with_logits(score, real.float())
         for name, value in answer.items():
@@ -103,13 +105,20 @@ def _shaken(boxes: Tensor) -> Tensor:
     return torch.where(still, boxes, boxes + noise)
 
 
-def _round_loss(logits: Tensor, iou: Tensor, masks: Tensor, real: Tensor) -> dict[str, Tensor]:
-    """`logits` (N, K, G, G), `iou` (N, K) as the model says it, `masks` (N, G, G)."""
+def _round_loss(
+    logits: Tensor, iou: Tensor, masks: Tensor, boxes: Tensor, real: Tensor
+) -> dict[str, Tensor]:
+    """`logits` (N, K, G, G), `iou` (N, K) as the model says it, `masks` (N, G, G), `boxes`
+    (N, 4) xyxy in 0-1, `real` bool (N,): whether the prompt was on an object at all."""
+    count, candidates = iou.shape
     target = masks[:, None].expand_as(logits).flatten(2)
     flat = logits.flatten(2)
-    area = masks.flatten(1).sum(dim=1)[:, None]
-    error = F.binary_cross_entropy_with_logits(flat, target, reduction="none").sum(dim=2)
-    both = 2 * error / (area + 40) + 2 * dice_loss(flat, target)
+    error = mask_error(
+        logits.flatten(0, 1),
+        masks.repeat_interleave(candidates, dim=0),
+        boxes.repeat_interleave(candidates, dim=0),
+    ).view(count, candidates)
+    both = 4 * error + 2 * dice_loss(flat, target)
     best = both.amin(dim=1)
     weight = real.float()
     guess, truth = flat > 0, target > 0.5

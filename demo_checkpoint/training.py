@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Sam3Model, Sam3TrackerModel, Sam3VideoConfig
+from transformers import Sam3Model, Sam3TrackerModel, Sam3VideoConfig, Sam3VisionConfig
 from transformers.models.sam3.modeling_sam3 import Sam3VisionModel
 
 from demo_checkpoint.batches import Batch, batches
@@ -44,7 +45,7 @@ class Setting:
     easy_pools: list[Pool] = field(default_factory=list)
     easy: float = 0.0
 
-    def source(self, stage: Stage):
+    def source(self, stage: Stage) -> Iterator[Batch]:
         """An endless iterator of batches that turns from easy to all scenes by itself."""
         rng = np.random.default_rng((self.seed, stage.worker.rank, stage.step))
         every = batches(self.pools, stage.options.batch, rng, self.device)
@@ -53,7 +54,7 @@ class Setting:
             yield next(simple if stage.progress < self.easy else every)
 
 
-def vision_config(config: Sam3VideoConfig):
+def vision_config(config: Sam3VideoConfig) -> Sam3VisionConfig:
     """The vision part, with the attention that is fastest at this size on a CPU."""
     vision = config.detector_config.vision_config
     vision._attn_implementation = vision.backbone_config._attn_implementation = "eager"
@@ -79,6 +80,14 @@ def pyramid(vision: Sam3VisionModel, pixels: Tensor, fine: int | None = None) ->
     return [layers[0](grid[:fine]), layers[1](grid), layers[2](grid)]
 
 
+def channels_last(*modules: nn.Module) -> None:
+    """Lay convolution weights out as the CPU likes them best."""
+    for module in modules:
+        module._apply(
+            lambda t: t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
+        )
+
+
 def autocast(device: torch.device) -> torch.autocast:
     """Matrix products in bfloat16, weights in float32."""
     return torch.autocast(device.type, torch.bfloat16)
@@ -89,8 +98,7 @@ def train_vision(worker: Worker, folder: Path, options: StageOptions, setting: S
     torch.manual_seed(setting.seed)
     vision = Sam3VisionModel(vision_config(new_config())).to(setting.device).train()
     heads = VisionHeads().to(setting.device)
-    for module in (vision.neck, heads):
-        module.to(memory_format=torch.channels_last)
+    channels_last(vision.neck, heads)
     stage = Stage(
         folder,
         {"vision": vision, "heads": heads},
@@ -104,7 +112,7 @@ def train_vision(worker: Worker, folder: Path, options: StageOptions, setting: S
         batch = next(source)
         with autocast(setting.device):
             levels = pyramid(vision, batch.pixels, fine=max(1, options.batch // 2))
-            terms = vision_loss(heads, levels, batch)
+            terms = vision_loss(heads, tuple(levels), batch)
         stage.update(terms)
 
 
@@ -156,8 +164,7 @@ def train_concept(
         if name in start:
             part.load_state_dict(start[name])
         part.to(setting.device)
-    for part in (detector.vision_encoder.neck, detector.mask_decoder, heads):
-        part.to(memory_format=torch.channels_last)
+    channels_last(detector.vision_encoder.neck, detector.mask_decoder, heads)
     slower = {
         "detector.vision_encoder": concept.vision_rate,
         "heads": concept.vision_rate,
@@ -256,7 +263,7 @@ def train_tracker(
     model = new_tracker()
     vision = detector_vision(detector_folder)
     model.vision_encoder.load_state_dict(vision)
-    model.vision_encoder.neck.to(memory_format=torch.channels_last)
+    channels_last(model.vision_encoder.neck)
     model.to(setting.device)
     frozen = {"tracker.vision_encoder.backbone": 0.0, f"tracker.vision_encoder.{UNUSED_LEVEL}": 0.0}
     stage = Stage(folder, {"tracker": model}, options, worker, frozen)
