@@ -104,7 +104,7 @@ QUICK = (
 )
 USUAL = (
     Plan(SMALL, rounds=15),
-    Plan(LARGE, rounds=5),
+    Plan(LARGE, rounds=3),
     Plan(HUGE, rounds=3, kinds=("ZIP", "annotations"), plain=False),
 )
 
@@ -167,11 +167,11 @@ def _demo(scratch: Path) -> list[Row]:
     if not (DEMO / "model.safetensors").exists():
         return []
     photos = []
-    for seed in range(6):
+    for seed in range(4):
         photos.append(scratch / f"scene-{seed}.png")
         draw(random_scene(seed), 1024, 768).save(photos[-1])
     whole = Whole(Setup(DEMO, torch.device("cpu")), scratch)
-    return whole.rows("Whole predictions, demo checkpoint, 1024×768, ZIP", photos, (4, 16))
+    return whole.rows("Whole predictions, demo checkpoint, 1024×768, ZIP", photos, (4,))
 
 
 def _full_size(scratch: Path, keep: Path) -> list[Row]:
