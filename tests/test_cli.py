@@ -45,7 +45,7 @@ def test_prints_only_the_path_of_the_result(
     assert path == Path("out/shapes-masks.zip")
     assert path.is_file()
     assert "800×600" in said.err  # the log
-    assert list((ready / "temporary").iterdir()) == []
+    assert list((ready / "temporary").glob("sam3-image-*")) == []
 
 
 def test_gives_what_the_server_gives(ready: Path, server: CogServer) -> None:
@@ -115,7 +115,7 @@ def test_result_that_cannot_be_written(ready: Path, capsys: pytest.CaptureFixtur
     Path("file").write_text("")
     assert main([str(EXAMPLE), "--output", "file/below.zip"]) == 2
     assert "file/below.zip" in capsys.readouterr().err.splitlines()[-1]
-    assert list((ready / "temporary").iterdir()) == []
+    assert list((ready / "temporary").glob("sam3-image-*")) == []
 
 
 def test_options_without_an_image(ready: Path, capsys: pytest.CaptureFixture[str]) -> None:
