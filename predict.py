@@ -7,8 +7,9 @@ a plain literal (`tests/test_cog_static.py` holds the rules).
 import os
 from typing import List, Optional
 
-from cog import BasePredictor, Input, Path
+from cog import BasePredictor, CancelationException, Input, Path
 
+from sam3_image.cancelation import survive_cancelation
 from sam3_image.export import Output
 from sam3_image.prompts import Query
 from sam3_image.service import Service, Settings
@@ -19,6 +20,7 @@ class Predictor(BasePredictor):
 
     def setup(self) -> None:
         """Load the weights onto the device; fails with one line that says what to do."""
+        survive_cancelation(CancelationException)
         self.service = Service(Settings.from_environment(os.environ))
 
     def healthcheck(self) -> bool:
