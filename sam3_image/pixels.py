@@ -80,9 +80,12 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def _strips(picture: Pillow.Image) -> Iterator[tuple[int, Pillow.Image]]:
-    """Copies of full-width bands of the picture, with the row at which each starts."""
+    """Full-width bands of the picture, with the row at which each starts."""
     width, height = picture.size
     rows = max(1, STRIP_PIXELS // width)
+    if rows >= height:
+        yield 0, picture
+        return
     for top in range(0, height, rows):
         yield top, picture.crop((0, top, width, min(height, top + rows)))
 
@@ -102,7 +105,7 @@ def _converter(picture: Pillow.Image) -> Callable[[Pillow.Image], Pillow.Image]:
 def _coloured(strip: Pillow.Image, transform: ImageCms.ImageCmsTransform | None) -> Pillow.Image:
     """RGB of an opaque strip."""
     if transform is None:
-        return strip.convert("RGB")
+        return strip if strip.mode == "RGB" else strip.convert("RGB")
     return transform.apply(strip.convert(transform.input_mode))
 
 
