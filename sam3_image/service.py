@@ -67,6 +67,7 @@ class Service:
         self._limits = settings.limits
         self._downloads_only = downloads_only
         self._workspace = Workspace()
+        self._running = False
         if downloads_only:
             self._workspace.take_downloads()
         report = Report(print)
@@ -87,6 +88,8 @@ class Service:
 
     def healthy(self) -> bool:
         """Whether the device still answers and files can be written."""
+        if not self._running:
+            self._workspace.sweep()
         return self._workspace.usable() and self._segmenter.healthy()
 
     def run(self, image: Any, query: Query, output: Output) -> Result:
@@ -95,7 +98,14 @@ class Service:
         image: path of the file. The result's folder lives until the next request: Cog reads the
         file after `predict()` has returned and never deletes it.
         """
-        self._workspace.clear(keep=image)
+        self._running = True
+        try:
+            self._workspace.clear(keep=image)
+            return self._run(image, query, output)
+        finally:
+            self._running = False
+
+    def _run(self, image: Any, query: Query, output: Output) -> Result:
         report = Report(print)
         with report.stage("total"), guarded(self._segmenter.forget):
             with report.stage("decode"):

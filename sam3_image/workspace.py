@@ -7,13 +7,18 @@ own as that temporary folder, whatever stands in it when a request begins is lef
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
+import time
 import weakref
 from pathlib import Path
 
 from sam3_image.errors import OutputError
+
+# A download still going on was written to more recently: Cog gives up after 10 s without data.
+STALE_SECONDS = 30
 
 
 class Workspace:
@@ -56,6 +61,18 @@ class Workspace:
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove downloads that broke off, while no request runs.
+
+        A download that filled the disk would otherwise stay: no later one succeeds, so no later
+        request begins that would clear the folder.
+        """
+        oldest = time.time() - STALE_SECONDS
+        with contextlib.suppress(OSError):
+            for entry in self.folder.iterdir():
+                if entry.is_file() and entry.stat().st_mtime < oldest:
+                    entry.unlink(missing_ok=True)
 
     def new(self) -> Path:
         """A fresh, empty folder for one result; raises OutputError."""
