@@ -161,6 +161,19 @@ def _memory(setup: Setup, service: Service, scratch: Path) -> list[Row]:
         return []
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(setup.device)
+    mixed(setup, service, scratch, MIXED)
+    kinds = {
+        "reserved after": torch.cuda.memory_reserved(setup.device),
+        "most in use during": torch.cuda.max_memory_allocated(setup.device),
+    }
+    return [
+        _row(f"memory {kind} {MIXED} mixed predictions", None, [size / 1e6], "MB")
+        for kind, size in kinds.items()
+    ]
+
+
+def mixed(setup: Setup, service: Service, scratch: Path, count: int) -> None:
+    """`count` predictions of several kinds and sizes in turn."""
     photos = [
         pictures.save_photo(scratch / f"mixed-{number}.jpg", size, number)
         for number, size in enumerate([(768, 1024), (3000, 4000), (300, 500), (4096, 4096)])
@@ -173,15 +186,7 @@ def _memory(setup: Setup, service: Service, scratch: Path) -> list[Row]:
         Query(task="visual", boxes=box),
         Query(prompt=CONCEPTS[2], input_size_percent=50, threshold=setup.threshold),
     ]
-    for number in range(MIXED):
-        photo = photos[number % len(photos)]
+    for number in range(count):
+        photo, query = photos[number % len(photos)], queries[number % len(queries)]
         with quiet():
-            service.run(photo, queries[number % len(queries)], Output(save_overlay=number % 3 == 0))
-    kinds = {
-        "reserved after": torch.cuda.memory_reserved(setup.device),
-        "most in use during": torch.cuda.max_memory_allocated(setup.device),
-    }
-    return [
-        _row(f"memory {kind} {MIXED} mixed predictions", None, [size / 1e6], "MB")
-        for kind, size in kinds.items()
-    ]
+            service.run(photo, query, Output(save_overlay=number % 3 == 0))
