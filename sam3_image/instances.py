@@ -76,6 +76,8 @@ class Instances:
     def joined(cls, parts: Sequence[Instances]) -> Instances:
         """Instances of one image, at least one part, in the order of the parts."""
         first = parts[0]
+        if len(parts) == 1:
+            return first
         return replace(
             first,
             maps=np.concatenate([part.maps for part in parts]),
