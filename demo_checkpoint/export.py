@@ -37,7 +37,7 @@ def checkpoint_tensors(
     """
     found = {f"detector_model.{name}": value for name, value in detector.items()}
     neck, backbone = "vision_encoder.neck.", "vision_encoder.backbone."
-    for name, value in tracker.items():
+    for name, value in _without_memory_vector(tracker).items():
         if name.startswith(neck):
             found["tracker_neck." + name.removeprefix(neck)] = value
         elif not name.startswith(backbone):
@@ -46,6 +46,17 @@ def checkpoint_tensors(
         name: (value.to(dtype) if value.is_floating_point() else value).contiguous().clone()
         for name, value in found.items()
     }
+
+
+def _without_memory_vector(tracker: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Move `no_memory_embedding` into the bias of the coarse level, where training added it.
+
+    `Sam3TrackerModel` adds it to the last of the neck's four levels, which nothing reads: in the
+    checkpoint it would be lost.
+    """
+    bias, vector = "vision_encoder.neck.fpn_layers.2.proj2.bias", "no_memory_embedding"
+    moved = tracker[bias] + tracker[vector].flatten()
+    return {**tracker, bias: moved, vector: torch.zeros_like(tracker[vector])}
 
 
 def write_checkpoint(
