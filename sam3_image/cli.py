@@ -21,7 +21,12 @@ from sam3_image.errors import InputError, OutputError, UserError, shown
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "shapes.png"
-EXAMPLE_INPUTS = {"prompt": "red circle", "return_zip": False, "mask_color": "cyan"}
+EXAMPLE_INPUTS = {
+    "prompt": "red circle",
+    "return_zip": False,
+    "mask_color": "blue",
+    "show_labels": True,
+}
 USAGE_ERROR = 2
 
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float}

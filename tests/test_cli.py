@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -166,7 +165,6 @@ def test_help_lists_every_input_without_loading_torch() -> None:
 def test_without_arguments_it_shows_an_example(tmp_path: Path) -> None:
     """The README's first command, from another folder that has a predict.py of its own."""
     (tmp_path / "predict.py").write_text("raise SystemExit('the wrong predict.py')")
-    start = time.monotonic()
     found = subprocess.run(
         [REPOSITORY / "script" / "predict"],
         cwd=tmp_path,
@@ -183,4 +181,3 @@ def test_without_arguments_it_shows_an_example(tmp_path: Path) -> None:
     with Image.open(io.BytesIO(result)) as picture, Image.open(EXAMPLE) as example:
         assert picture.size == example.size
         assert picture.tobytes() != example.convert("RGB").tobytes(), "nothing was found"
-    assert time.monotonic() - start < 120
