@@ -26,7 +26,7 @@ class ConceptLossOptions:
 
     near: float = 3.0
     masks: int = 8
-    absent: float = 0.3
+    absent: float = 0.6
     focus: float = 1.0
 
 

@@ -79,7 +79,9 @@ def demo_config(vocabulary_size: int, *, bos: int, eos: int, pad: int) -> Sam3Vi
         "mask_decoder_config": {
             "hidden_size": WIDTH,
             "mlp_dim": 4 * WIDTH,
-            "num_attention_heads": 4,
+            # Few wide heads: a head has to tell places apart by the position encoding alone.
+            "num_attention_heads": 2,
+            "attention_downsample_rate": 1,
             "iou_head_hidden_dim": WIDTH,
         },
         "memory_attention_hidden_size": WIDTH,

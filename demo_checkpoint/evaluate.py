@@ -27,7 +27,7 @@ from demo_checkpoint.vocabulary import VISUAL, Concept
 
 EVALUATION_SEED = 900_001  # never trained on, never tuned on
 VALIDATION_SEED = 800_001  # to look at while training
-SCENES = SceneOptions(sizes=(0.05, 0.40), pixels=(300, 700))
+SCENES = SceneOptions(sizes=(0.05, 0.40), small=0.0, pixels=(300, 700))
 CORRECTIONS = 3
 
 

@@ -34,10 +34,10 @@ class Prompt:
 class PromptMix:
     """Chances of each sort of prompt; they add up to one."""
 
-    present: float = 0.40
-    near_miss: float = 0.19
+    present: float = 0.37
+    near_miss: float = 0.25
     absent: float = 0.05
-    unknown: float = 0.08
+    unknown: float = 0.05
     exemplar: float = 0.16
     negative: float = 0.12
 

@@ -35,6 +35,7 @@ class SceneOptions:
     min_visible: float = MIN_VISIBLE
     crowding: float = 0.25
     repeats: float = 0.35  # chance that an object shares attributes with the one before
+    small: float = 0.5  # chance that a size is drawn so as to favour the small, the hard ones
     plain: bool = False  # only plain backgrounds, no noise
 
 
@@ -165,9 +166,8 @@ def _random_item(
     shape = str(rng.choice(SHAPES))
     colour = str(rng.choice(COLOURS))
     low, high = options.sizes
-    # Half uniform, half favouring the small, which are the hard ones.
     size = rng.uniform(low, high)
-    if rng.random() < 0.5:
+    if rng.random() < options.small:
         size = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     texture = str(rng.choice(TEXTURES, p=(0.46, 0.27, 0.27)))
     if before and rng.random() < options.repeats:

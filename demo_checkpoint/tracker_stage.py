@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Sam3TrackerModel
 
 from demo_checkpoint.batches import Batch
 from demo_checkpoint.clicks import background_clicks, corrections, first_clicks
-from demo_checkpoint.config import GRID, IMAGE_SIZE
+from demo_checkpoint.config import GRID, IMAGE_SIZE, WIDTH
 from demo_checkpoint.losses import dice_loss, mask_error
 
 
@@ -29,6 +29,51 @@ class TrackerOptions:
     objects: int = 6
     rounds: int = 3
     background: float = 0.06
+
+
+NECK_SHRINK = 0.15
+
+
+def quieten_neck(model: Sam3TrackerModel) -> None:
+    """Scale down the neck that was copied from the detector.
+
+    Its features are several times as large as the position encoding: attention would follow what
+    is in the picture and not where the prompt is, and the mask decoder would hear only itself.
+    """
+    with torch.no_grad():
+        for layer in model.vision_encoder.neck.fpn_layers:
+            layer.proj2.weight.mul_(NECK_SHRINK)
+            layer.proj2.bias.mul_(NECK_SHRINK)
+
+
+def start_prompts(model: Sam3TrackerModel) -> None:
+    """Let every prompt begin by looking at its own place.
+
+    transformers draws weights for widths of a thousand; at 64 nearly nothing passes through
+    several such layers, and the model answers the same whatever the prompt for a long time. So
+    layers start at the usual scale, and queries and keys as the same projection of the position
+    encoding, which makes attention a bump around the prompt. Self-attention starts by handing
+    that place on to the mask tokens.
+    """
+    with torch.no_grad():
+        for module in model.mask_decoder.modules():
+            if isinstance(module, nn.Linear | nn.ConvTranspose2d | nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+        # The picture's fine features must not drown what comes from the prompt.
+        model.mask_decoder.conv_s0.weight.mul_(0.1)
+        model.mask_decoder.conv_s1.weight.mul_(0.1)
+        transformer = model.mask_decoder.transformer
+        attentions = [transformer.final_attn_token_to_image]
+        for layer in transformer.layers:
+            attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+            layer.self_attn.v_proj.weight.copy_(torch.eye(WIDTH))
+            layer.self_attn.o_proj.weight.copy_(0.7 * torch.eye(WIDTH))
+        # Each head takes every other frequency, sine and cosine together.
+        order = torch.cat([torch.arange(part, WIDTH, 2) for part in (0, 1)])
+        for attention in attentions:
+            projection = 1.9 * torch.eye(WIDTH)[order]
+            attention.q_proj.weight.copy_(projection)
+            attention.k_proj.weight.copy_(projection)
 
 
 def image_embeddings(model: Sam3TrackerModel, pixels: Tensor) -> list[Tensor]:
@@ -119,7 +164,9 @@ def _round_loss(
         boxes.repeat_interleave(candidates, dim=0),
     ).view(count, candidates)
     both = 4 * error + 2 * dice_loss(flat, target)
-    best = both.amin(dim=1)
+    # Mostly the best candidate, as in SAM; but all of them a little, or the three share the
+    # picture's objects among themselves and never listen to the prompt.
+    best = 0.6 * both.amin(dim=1) + 0.4 * both.mean(dim=1)
     weight = real.float()
     guess, truth = flat > 0, target > 0.5
     true_iou = (guess & truth).sum(dim=2) / (guess | truth).sum(dim=2).clamp(min=1)

@@ -1,20 +1,21 @@
 """Make a demo checkpoint from nothing: `python -m demo_checkpoint.train --output weights/demo`.
 
-Draws scenes, trains the vision encoder, then the concept half with it, then the visual half on
-the finished backbone, and writes the folder. Everything is seeded, saved every two minutes and
-resumed from `--work` when started again. `--budget 0.001` does all of it in about a minute, to
-see that the path is alive; what comes out then loads but finds nothing.
+Draws scenes, trains the vision encoder, then the concept half and the visual half on it, and
+writes the folder. Everything is seeded, saved every two minutes and resumed from `--work` when
+started again. `--budget 0.001` does all of it in about a minute, to see that the path is alive;
+what comes out then loads but finds nothing. `--stages` runs only some of the stages: the two
+halves do not need each other and can train at the same time in two processes.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from demo_checkpoint.concept_stage import ConceptLossOptions
 from demo_checkpoint.config import IMAGE_SIZE, MASK_SIZE
 from demo_checkpoint.export import parameter_count, write_checkpoint
 from demo_checkpoint.loop import StageOptions, Worker, averaged_state, run_workers
@@ -46,15 +47,14 @@ DENSE = SceneOptions(objects=(4, 8), sizes=(0.06, 0.42), crowding=0.2)
 FULL = SceneOptions()
 
 
-_VISION = StageOptions(steps=6000, batch=8)
-_CONCEPT = StageOptions(steps=9000, batch=4, rate=1e-3, average=0.999)
-_POLISH = StageOptions(steps=3000, batch=4, rate=5e-4, average=0.999)
-_TRACKER = StageOptions(steps=6000, batch=6, rate=1e-3, average=0.999)
+_VISION = StageOptions(steps=12000, batch=8)
+_CONCEPT = StageOptions(steps=6000, batch=6, rate=1.2e-3)
+_TRACKER = StageOptions(steps=4000, batch=6, rate=1e-3)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything; the defaults made weights/demo."""
+    """How much of everything. weights/demo itself had less; its model card says what."""
 
     easy_scenes: int = 4000
     dense_scenes: int = 8000
@@ -62,7 +62,6 @@ class Plan:
     vision: StageOptions = _VISION
     vision_easy: float = 0.4
     concept: StageOptions = _CONCEPT
-    polish: StageOptions = _POLISH
     tracker: StageOptions = _TRACKER
 
     def scaled(self, budget: float) -> Plan:
@@ -82,7 +81,6 @@ class Plan:
             full_scenes=max(16, round(self.full_scenes * budget)),
             vision=stage(self.vision),
             concept=stage(self.concept),
-            polish=stage(self.polish),
             tracker=stage(self.tracker),
         )
 
@@ -128,42 +126,45 @@ def _vision(worker: Worker, work: Path, plan: Plan, device: str, seed: int, pool
 
 
 def _concept(worker: Worker, work: Path, plan: Plan, device: str, seed: int, pools: dict) -> None:
-    setting = _setting(worker, device, seed, pools["full"] + pools["dense"], pools["easy"], 0.15)
+    setting = _setting(worker, device, seed, pools["full"] + pools["dense"], pools["easy"], 0.2)
     start = {name: averaged_state(work / "vision", name) for name in ("vision", "heads")}
     train_concept(worker, work / "concept", plan.concept, ConceptOptions(), setting, start)
-
-
-def _polish(worker: Worker, work: Path, plan: Plan, device: str, seed: int, pools: dict) -> None:
-    """The heads alone, to the backbone that the visual half trains on at the same time."""
-    setting = _setting(worker, device, seed + 9, pools["full"] + pools["dense"], [], 0.0)
-    names = ("detector", "heads", "cells")
-    start = {name: averaged_state(work / "concept", name) for name in names}
-    options = ConceptOptions(vision_rate=0.0, loss=ConceptLossOptions(near=0.0))
-    train_concept(worker, work / "polish", plan.polish, options, setting, start)
 
 
 def _tracker(worker: Worker, work: Path, plan: Plan, device: str, seed: int, pools: dict) -> None:
     setting = _setting(worker, device, seed, pools["full"] + pools["dense"], [], 0.0)
     train_tracker(
-        worker, work / "tracker", plan.tracker, TrackerOptions(), setting, work / "concept"
+        worker, work / "tracker", plan.tracker, TrackerOptions(), setting, work / "vision"
     )
 
 
+STAGES = {"vision": _vision, "concept": _concept, "tracker": _tracker}
+
+
 def train(
-    work: Path, output: Path, plan: Plan, *, seed: int, device: str, workers: int = 1
+    work: Path,
+    output: Path,
+    plan: Plan,
+    *,
+    seed: int,
+    device: str,
+    workers: int = 1,
+    stages: Sequence[str] = tuple(STAGES),
 ) -> None:
-    """All stages into `work`, the checkpoint into `output`."""
+    """Run the stages in `work`; once both halves are there, write the checkpoint to `output`."""
     pools = {
         "easy": build_pools(work / "pools", "easy", plan.easy_scenes, seed + 2000, EASY),
         "dense": build_pools(work / "pools", "dense", plan.dense_scenes, seed + 3000, DENSE),
         "full": build_pools(work / "pools", "full", plan.full_scenes, seed + 1, FULL),
     }
-    for stage in (_vision, _concept, _polish, _tracker):
-        run_workers(stage, workers, work, plan, device, seed, pools)
+    for name in stages:
+        run_workers(STAGES[name], workers, work, plan, device, seed, pools)
+    if not all((work / name / "state.pt").exists() for name in STAGES):
+        return
     write_checkpoint(
         output,
         new_config(),
-        averaged_state(work / "polish", "detector"),
+        averaged_state(work / "concept", "detector"),
         averaged_state(work / "tracker", "tracker"),
     )
     print(f"{output}: {parameter_count(output):,} parameters")
@@ -178,6 +179,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes that train together")
+    parser.add_argument("--stages", nargs="+", choices=tuple(STAGES), default=tuple(STAGES))
     options = parser.parse_args()
     train(
         options.work,
@@ -186,6 +188,7 @@ def main() -> None:
         seed=options.seed,
         device=options.device,
         workers=options.workers,
+        stages=options.stages,
     )
 
 

@@ -27,7 +27,12 @@ from demo_checkpoint.loop import Stage, StageOptions, Worker, averaged_state
 from demo_checkpoint.pool import Pool
 from demo_checkpoint.prompts import Kind, PromptMix, sample_prompt
 from demo_checkpoint.tokenizer import build_tokenizer
-from demo_checkpoint.tracker_stage import TrackerOptions, tracker_loss
+from demo_checkpoint.tracker_stage import (
+    TrackerOptions,
+    quieten_neck,
+    start_prompts,
+    tracker_loss,
+)
 from demo_checkpoint.vision_stage import VisionHeads, vision_loss
 from demo_checkpoint.vocabulary import COLOURS, SHAPES, TEXTURES
 
@@ -123,7 +128,7 @@ class ConceptOptions:
     `near_until`: share of the steps after which queries are matched by their answers alone."""
 
     prompts: int = 8
-    vision_rate: float = 0.4
+    vision_rate: float = 0.0
     vision_weight: float = 0.4
     near_until: float = 0.6
     mix: PromptMix = field(default_factory=PromptMix)
@@ -242,6 +247,7 @@ def new_tracker() -> Sam3TrackerModel:
     model.prompt_encoder.shared_embedding.positional_embedding.copy_(
         model.shared_image_embedding.positional_embedding
     )
+    start_prompts(model)
     return model.train()
 
 
@@ -263,9 +269,11 @@ def train_tracker(
     model = new_tracker()
     vision = detector_vision(detector_folder)
     model.vision_encoder.load_state_dict(vision)
+    quieten_neck(model)
     channels_last(model.vision_encoder.neck)
     model.to(setting.device)
     frozen = {"tracker.vision_encoder.backbone": 0.0, f"tracker.vision_encoder.{UNUSED_LEVEL}": 0.0}
+    frozen["tracker.vision_encoder.neck"] = 0.3
     stage = Stage(folder, {"tracker": model}, options, worker, frozen)
     if stage.resume():
         _take_backbone(model, detector_vision(detector_folder))
