@@ -16,7 +16,7 @@ from sam3_image.device import Placement
 from sam3_image.errors import shown
 from sam3_image.images import Image, Limits, open_image, require_download
 from sam3_image.instances import Instances
-from sam3_image.memory import guarded
+from sam3_image.memory import give_back, guarded
 from sam3_image.output import Output
 from sam3_image.prompts import Find, Query
 from sam3_image.report import Report
@@ -87,9 +87,10 @@ class Service:
         report.say(f"Ready after {report.metrics['timing.setup']:.1f} s")
 
     def healthy(self) -> bool:
-        """Whether the device still answers and files can be written."""
+        """Whether the device still answers and files can be written; tidies up while idle."""
         if not self._running:
             self._workspace.sweep()
+            give_back()
         return self._workspace.usable() and self._segmenter.healthy()
 
     def run(self, image: Any, query: Query, output: Output) -> Result:

@@ -50,6 +50,7 @@ class Measure:
     files: int
     threads: int
     temporary: int
+    names: Counter[str]  # of the threads
 
     @classmethod
     def of(cls, server: CogServer) -> Measure:
@@ -60,6 +61,11 @@ class Measure:
             files=sum(process.num_fds() for process in processes),
             threads=sum(process.num_threads() for process in processes),
             temporary=sum(path.is_file() for path in server.temporary.rglob("*")),
+            names=Counter(
+                Path(f"/proc/{process.pid}/task/{thread.id}/comm").read_text().strip()
+                for process in processes
+                for thread in process.threads()
+            ),
         )
 
     def __str__(self) -> str:
@@ -278,6 +284,10 @@ def main() -> int:
         if bad
     ]
     print(f"memory {last.memory / first.memory - 1:+.2%} since the first {EVERY}")
+    if last.names != first.names:
+        print(
+            f"threads: {dict(last.names - first.names)} came, {dict(first.names - last.names)} went"
+        )
     print("grown: " + ", ".join(grown) if grown else "nothing grew")
     return 1 if grown or soak.wrong else 0
 
