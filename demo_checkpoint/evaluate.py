@@ -7,9 +7,12 @@ post-processing at a score threshold of 0.5, masks at the pictures' own sizes.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -19,8 +22,9 @@ from PIL import Image
 
 from demo_checkpoint.drawing import draw
 from demo_checkpoint.halves import XYXY, Halves, Question
-from demo_checkpoint.measure import Tally, deepest_point, mask_iou, next_click
+from demo_checkpoint.measure import deepest_point, mask_iou, next_click
 from demo_checkpoint.prompts import lookalikes, near_miss, random_concept, random_description
+from demo_checkpoint.report import Report, table
 from demo_checkpoint.scenes import SceneOptions, label_map, random_scene
 from demo_checkpoint.unknown import held_out_words, unknown_text
 from demo_checkpoint.vocabulary import VISUAL, Concept
@@ -29,6 +33,7 @@ EVALUATION_SEED = 900_001  # never trained on, never tuned on
 VALIDATION_SEED = 800_001  # to look at while training
 SCENES = SceneOptions(sizes=(0.05, 0.40), small=0.0, pixels=(300, 700))
 CORRECTIONS = 3
+PART = 50  # scenes that one process takes at a time
 
 
 class Thing(Protocol):
@@ -72,49 +77,11 @@ class SceneThing:
         return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-@dataclass
-class Report:
-    """What was counted; see `rows` for the meaning."""
-
-    text: Tally = field(default_factory=Tally)
-    exemplar: Tally = field(default_factory=Tally)
-    absent: list[bool] = field(default_factory=list)
-    unknown: list[bool] = field(default_factory=list)
-    removed: list[bool] = field(default_factory=list)
-    kept: list[bool] = field(default_factory=list)
-    click: list[float] = field(default_factory=list)
-    corrected: list[float] = field(default_factory=list)
-    box: list[float] = field(default_factory=list)
-    milliseconds: float = float("nan")
-
-    def rows(self) -> list[tuple[str, float, float, int]]:
-        """(what, figure, what it should reach, number of cases); shares are 0-1."""
-        return [
-            ("text: F1 at mask IoU 0.5", self.text.f1(), 0.95, self.text.truths),
-            ("text: F1 at mask IoU 0.75", self.text.f1(0.75), 0.85, self.text.truths),
-            ("text: precision at 0.5", self.text.precision, 0.0, self.text.founds),
-            ("text: recall at 0.5", self.text.recall, 0.0, self.text.truths),
-            ("text: mean IoU of matches", self.text.mean_iou, 0.87, len(self.text.ious)),
-            ("absent concepts answered", _mean(self.absent), -0.03, len(self.absent)),
-            ("unknown words answered", _mean(self.unknown), -0.03, len(self.unknown)),
-            ("exemplar boxes: F1 at 0.5", self.exemplar.f1(), 0.90, self.exemplar.truths),
-            ("negative exemplar: lookalikes removed", _mean(self.removed), 0.85, len(self.removed)),
-            ("negative exemplar: others kept", _mean(self.kept), 0.90, len(self.kept)),
-            ("one click: mean IoU", _mean(self.click), 0.82, len(self.click)),
-            (
-                "after three corrective clicks: mean IoU",
-                _mean(self.corrected),
-                0.87,
-                len(self.corrected),
-            ),
-            ("a box: mean IoU", _mean(self.box), 0.87, len(self.box)),
-            ("latency, two threads, whole model, ms", self.milliseconds, -60.0, 1),
-        ]
-
-
-def scene_pictures(seed: int, count: int) -> Iterable[tuple[Image.Image, list[SceneThing]]]:
-    """Our own scenes (seed, 0) …, drawn at 300 to 700 pixels."""
-    for index in range(count):
+def scene_pictures(
+    seed: int, indices: Iterable[int]
+) -> Iterable[tuple[Image.Image, list[SceneThing]]]:
+    """Our own scenes (seed, index), drawn at 300 to 700 pixels."""
+    for index in indices:
         scene = random_scene((seed, index), SCENES)
         labels = label_map(scene, scene.width, scene.height)
         things = [
@@ -128,14 +95,14 @@ def evaluate(
     halves: Halves,
     pictures: Iterable[tuple[Image.Image, Sequence[Thing]]],
     *,
-    seed: int = 0,
+    seed: tuple[int, ...] | int = 0,
     concepts: bool = True,
     visual: bool = True,
 ) -> Report:
     """Ask about every picture; `concepts` and `visual` choose the halves."""
     report = Report()
     for index, (image, things) in enumerate(pictures):
-        rng = np.random.default_rng((seed, index))
+        rng = np.random.default_rng((*np.atleast_1d(seed).tolist(), index))
         if concepts:
             _ask_concepts(report, halves, image, things, rng)
         if visual and things:
@@ -252,21 +219,10 @@ def latency(halves: Halves, runs: int = 20) -> float:
     return float(np.median(times[3:]))
 
 
-def table(report: Report) -> str:
-    """The report as Markdown."""
-    lines = ["| | figure | to reach | cases | |", "|---|---|---|---|---|"]
-    for what, figure, goal, cases in report.rows():
-        if np.isnan(figure):
-            continue
-        holds = figure >= goal if goal >= 0 else figure <= -goal
-        wanted = "–" if goal == 0 else f"{'≥' if goal > 0 else '≤'} {abs(goal):g}"
-        mark = "" if goal == 0 else ("holds" if holds else "MISSED")
-        lines.append(f"| {what} | {figure:.3f} | {wanted} | {cases} | {mark} |")
-    return "\n".join(lines)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if len(values) else float("nan")
+def _evaluate_part(folder: Path, dtype: str, threads: int, seed: int, part: range) -> Report:
+    torch.set_num_threads(threads)
+    halves = Halves.load(folder, getattr(torch, dtype))
+    return evaluate(halves, scene_pictures(seed, part), seed=(seed, part.start))
 
 
 def main() -> None:
@@ -276,14 +232,27 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=1, help="of torch, except for the latency")
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument(
         "--validation", action="store_true", help="use the seeds to look at while training"
     )
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    halves = Halves.load(options.folder, getattr(torch, options.dtype))
     seed = VALIDATION_SEED if options.validation else EVALUATION_SEED
-    report = evaluate(halves, scene_pictures(seed, options.scenes), seed=seed)
+    # Parts of fixed length: the questions then do not depend on how many processes ask them.
+    parts = [
+        range(start, min(start + PART, options.scenes)) for start in range(0, options.scenes, PART)
+    ]
+    job = partial(_evaluate_part, options.folder, options.dtype, options.threads, seed)
+    report = Report()
+    if options.processes > 1:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
+            for own in pool.map(job, parts):
+                report.merge(own)
+    else:
+        for part in parts:
+            report.merge(job(part))
+    halves = Halves.load(options.folder, getattr(torch, options.dtype))
     report.milliseconds = latency(halves)
     print(f"{options.folder}, {options.dtype}, {options.scenes} unseen scenes of seed {seed}\n")
     print(table(report))

@@ -50,6 +50,14 @@ class Tally:
             self.hits[level] += sum(iou >= level for iou in best)
         self.ious += [iou for iou in best if iou >= 0.5]
 
+    def merge(self, other: Tally) -> None:
+        """Add another tally's counts."""
+        self.truths += other.truths
+        self.founds += other.founds
+        for level in self.hits:
+            self.hits[level] += other.hits[level]
+        self.ious += other.ious
+
     def f1(self, level: float = 0.5) -> float:
         """The harmonic mean of precision and recall at an IoU of `level`."""
         return 2 * self.hits[level] / max(1, self.truths + self.founds)

@@ -34,7 +34,8 @@ class SceneOptions:
     pixels: tuple[int, int] = (220, 420)  # geometric mean of the drawn sides
     min_visible: float = MIN_VISIBLE
     crowding: float = 0.25
-    repeats: float = 0.35  # chance that an object shares attributes with the one before
+    repeats: float = 0.35  # chance that an object shares attributes with an earlier one
+    twins: float = 0.3  # chance that such an object is the same in everything but place
     small: float = 0.5  # chance that a size is drawn so as to favour the small, the hard ones
     plain: bool = False  # only plain backgrounds, no noise
 
@@ -178,7 +179,14 @@ def _random_item(
     if size < MIN_TEXTURED_SIZE:
         texture = "solid"
     rgb = shade(colour, rng)
-    for _ in range(20):
+    twin = None
+    if before and rng.random() < options.repeats * options.twins:
+        # Only the place tells twins apart: without them masks learn to follow looks alone.
+        twin = before[rng.integers(len(before))]
+        shape, colour, texture, rgb = twin.shape, twin.colour, twin.texture, twin.rgb
+        size = twin.size * (1.0 if rng.random() < 0.6 else rng.uniform(0.8, 1.2))
+        size = float(np.clip(size, low, high))
+    for _ in range(0 if twin else 20):
         if _distance(rgb, background) > 55:
             break
         colour = str(rng.choice(COLOURS))
@@ -212,8 +220,8 @@ def _random_item(
         placed,
         placed_hole,
         rgb,
-        accent(colour, rgb, rng),
-        (float(rng.uniform(0, np.pi)), float(period), float(duty)),
+        twin.accent if twin else accent(colour, rgb, rng),
+        twin.pattern if twin else (float(rng.uniform(0, np.pi)), float(period), float(duty)),
         border,
         size,
     )
