@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 
-from sam3_image.errors import OutputError
+from sam3_image.errors import MemoryLimitError, OutputError
+from sam3_image.memory import guarded
 from sam3_image.workspace import Workspace
 from tests.cog_server import CogServer, Result, data_url, png
 
@@ -121,6 +123,31 @@ def test_too_little_memory_is_one_line_and_is_given_back(own: CogServer) -> None
         assert_one_line(own.predict(**{**USUAL, "image": huge}), "MemoryLimitError", "smaller")
     assert_works(own)
     assert process.memory_full_info().uss < before + 30_000_000
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda: np.empty(1 << 50, dtype=np.uint8),
+        lambda: torch.empty(1 << 50),
+        lambda: bytes(1 << 50),
+    ],
+    ids=["NumPy", "torch", "Python"],
+)
+def test_whoever_lacks_memory_the_line_is_ours(take: Callable[[], object]) -> None:
+    forgotten: list[bool] = []
+    with (
+        pytest.raises(MemoryLimitError, match="try a smaller image") as caught,
+        guarded(lambda: forgotten.append(True)),
+    ):
+        take()
+    assert forgotten == [True]
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), guarded(lambda: None):
+        torch.ones(2, 3) @ torch.ones(2, 3)
 
 
 # Disk and temporary folder
