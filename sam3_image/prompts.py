@@ -213,11 +213,22 @@ def _text(name: str, text: object) -> str:
         raise InputError(f"{name} is {shown(text)}; give a text such as 'red circle'.")
     if not text.strip():
         raise InputError(f"{name} is blank ({shown(text)}); name what to find, e.g. 'person'.")
+    if not _is_unicode(text):
+        raise InputError(f"{name} is {shown(text)}, which is no valid Unicode; type it again.")
     if len(text) > MAX_CHARACTERS:
         raise InputError(
             f"{name} has {len(text)} characters; at most {MAX_CHARACTERS} are allowed. Shorten it."
         )
     return text
+
+
+def _is_unicode(text: str) -> bool:
+    """False for half a surrogate pair, which JSON can carry but no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _pick(query: Query, boxes: tuple[Box, ...], size: tuple[int, int]) -> Pick:

@@ -112,6 +112,7 @@ class Service:
             with report.stage("decode"):
                 path = require_download(image) if self._downloads_only else Path(image)
                 picture = open_image(path, self._limits)
+                output.check_size(picture.size)  # not after minutes of work
             instances = self._segment(picture, query, report)
             with report.stage("write"):
                 try:

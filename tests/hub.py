@@ -38,10 +38,14 @@ class Hub:
                 if token and token not in (TOKEN, "hf_stranger"):
                     return self._send(401, b"{}", {"X-Error-Message": "Invalid credentials"})
                 if not self.path.startswith(("/api/models/facebook/sam3", "/facebook/sam3/")):
-                    return self._send(404 if token else 401, b"{}", {"X-Error-Code": "RepoNotFound"})
+                    return self._send(
+                        404 if token else 401, b"{}", {"X-Error-Code": "RepoNotFound"}
+                    )
                 files = sorted(file for file in folder.iterdir() if file.is_file())
                 if self.path.startswith("/api/"):
-                    names = [{"rfilename": file.name, "size": file.stat().st_size} for file in files]
+                    names = [
+                        {"rfilename": file.name, "size": file.stat().st_size} for file in files
+                    ]
                     if "/tree/" in self.path:
                         tree = [
                             {"type": "file", "path": n["rfilename"], "size": n["size"], "oid": "0"}

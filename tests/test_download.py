@@ -20,7 +20,9 @@ from tests.hub import TOKEN, Hub
 CPU = Placement(torch.device("cpu"), torch.float32)
 
 
-def download(url: str, target: Path, home: Path, token: str = "") -> subprocess.CompletedProcess[str]:
+def download(
+    url: str, target: Path, home: Path, token: str = ""
+) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_TOKEN": token}
     return subprocess.run(

@@ -50,6 +50,7 @@ REFUSED = {
     "prompts-blank": ({"prompts": ["a", " \t"]}, ["prompts[1]", "blank"]),
     "prompt-empty": ({"prompt": ""}, ["prompt is blank", "''"]),
     "prompt-blank": ({"prompt": " \n\u3000"}, ["prompt is blank"]),
+    "prompt-half-a-character": ({"prompt": "a\ud800"}, ["'a\\ud800'", "no valid Unicode"]),
     "prompt-501": ({"prompt": "a" * 501}, ["501 characters", "500"]),
     "threshold-nan": ({"threshold": math.nan}, ["threshold is nan", "from 0 to 1"]),
     "threshold-high": ({"threshold": 1.5}, ["threshold is 1.5"]),
