@@ -11,16 +11,18 @@ from __future__ import annotations
 import copy
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, CLIPTokenizer, PreTrainedModel, Sam3Model, Sam3TrackerModel
-from transformers.utils import logging as transformers_logging
 
 from sam3_image.device import Placement
 from sam3_image.errors import CheckpointError, shown
+from sam3_image.loading import load
 
 TOKENIZERS = ("tokenizer.json", "vocab.json")
 MODEL_TYPES = ("sam3_video", "sam3")
@@ -111,43 +113,31 @@ class Checkpoint:
         config = copy.deepcopy(self.config)
         # A backbone without layers is what transformers builds and throws away here.
         config.tracker_config.vision_config.backbone_config.num_hidden_layers = 0
-        tracker = self._load(_Tracker, config, placement, key_mapping=TRACKER_NAMES)
+        tracker = self._load(_Tracker, config, placement, TRACKER_NAMES)
         tracker.vision_encoder.backbone = detector.vision_encoder.backbone
         return tracker
 
     def _load(
-        self, kind: type[PreTrainedModel], config: Any, placement: Placement, **options: Any
+        self,
+        kind: type[PreTrainedModel],
+        config: Any,
+        placement: Placement,
+        names: Mapping[str, str] | None = None,
     ) -> Any:
-        # device_map makes safetensors write straight to the GPU; on the CPU it is not needed.
-        straight = {"device_map": str(placement.device)} if placement.device.type != "cpu" else {}
-        transformers_logging.set_verbosity_error()  # its warnings are our errors, below
+        files = sorted(self.folder.glob("*.safetensors"))
         try:
-            model, report = kind.from_pretrained(
-                self.folder,
-                config=config,
-                dtype=placement.dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                **straight,
-                **options,
-            )
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+            loaded = load(kind, config, files, placement, names)
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
             raise CheckpointError(
                 f"The weights in {self.folder} cannot be loaded: {_first_line(error)}. "
                 "Fetch them again with script/download-weights."
             ) from None
-        _refuse(self.folder, "missing", sorted(report["missing_keys"]))
-        shapes = sorted(
-            f"{name} {tuple(found)} instead of {tuple(expected)}"
-            for name, found, expected in report["mismatched_keys"]
-        )
-        _refuse(self.folder, "of another shape than config.json says", shapes)
-        _refuse(self.folder, "not finite (NaN or infinity)", _not_finite(model))
-        return model.requires_grad_(False)
+        _refuse(self.folder, "missing", loaded.missing)
+        _refuse(self.folder, "of another shape than config.json says", loaded.mismatched)
+        _refuse(self.folder, "not finite (NaN or infinity)", loaded.not_finite)
+        return loaded.model
 
 
 def _read_config(folder: Path) -> Any:
@@ -211,17 +201,6 @@ def _refuse(folder: Path, fault: str, names: list[str]) -> None:
             f"{len(names)} weights in {folder} are {fault}: {', '.join(names[:NAMED])}{more}. "
             "Fetch the weights again with script/download-weights."
         )
-
-
-def _not_finite(model: PreTrainedModel) -> list[str]:
-    # Smallest and largest element carry any NaN or infinity: one pass at the speed of memory and
-    # no copy, where `isfinite` would make a mask of the size of the weights.
-    names = [name for name, _ in model.named_parameters()]
-    ends = torch.stack(
-        [torch.stack(torch.aminmax(weight)).float() for weight in model.parameters()]
-    )
-    finite = ends.isfinite().all(dim=1).tolist()
-    return [name for name, good in zip(names, finite, strict=True) if not good]
 
 
 def _first_line(error: BaseException) -> str:

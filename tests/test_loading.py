@@ -1,0 +1,104 @@
+"""Loading: the same model as transformers' `from_pretrained`, and every fault named."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Sam3Model, Sam3TrackerModel, Sam3VideoConfig
+
+from sam3_image.checkpoint import TRACKER_NAMES
+from sam3_image.device import Placement
+from sam3_image.loading import Loaded, load
+
+KINDS = [Sam3Model, Sam3TrackerModel]
+TENSOR = "detector_model.dot_product_scoring.query_proj.weight"
+NAME = TENSOR.removeprefix("detector_model.")
+
+
+def loaded(kind: type, folder: Path, dtype: torch.dtype = torch.float32) -> Loaded:
+    config = copy.deepcopy(Sam3VideoConfig.from_pretrained(folder))
+    names = TRACKER_NAMES if kind is Sam3TrackerModel else None
+    files = sorted(folder.glob("*.safetensors"))
+    return load(kind, config, files, Placement(torch.device("cpu"), dtype), names)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_from_pretrained(weights: Path, kind: Any, dtype: torch.dtype):
+    expected = kind.from_pretrained(weights, dtype=dtype)
+    found = loaded(kind, weights, dtype)
+    assert found.missing == found.mismatched == found.not_finite == []
+    for which in ("named_parameters", "named_buffers"):
+        ours, theirs = (dict(getattr(model, which)()) for model in (found.model, expected))
+        assert ours.keys() == theirs.keys()
+        for name, tensor in theirs.items():
+            if name.endswith("position_ids") and tensor.is_floating_point():
+                tensor = tensor.float()  # transformers rounds positions to the weights' dtype
+                torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=0)
+                continue
+            torch.testing.assert_close(ours[name], tensor, rtol=0, atol=0)
+    assert not found.model.training
+    assert not any(weight.requires_grad for weight in found.model.parameters())
+    assert found.model.config._attn_implementation == expected.config._attn_implementation
+
+
+def test_parts_kept_in_float32(weights: Path):
+    class Kept(Sam3TrackerModel):
+        _keep_in_fp32_modules_strict = ("prompt_encoder",)
+
+    files = sorted(weights.glob("*.safetensors"))
+    config = Sam3VideoConfig.from_pretrained(weights)
+    placement = Placement(torch.device("cpu"), torch.bfloat16)
+    model = load(Kept, config, files, placement, TRACKER_NAMES).model
+    for name, weight in model.named_parameters():
+        kept = name.startswith("prompt_encoder.")
+        assert weight.dtype == (torch.float32 if kept else torch.bfloat16), name
+
+
+@pytest.fixture
+def changed(tiny_weights: Path, tmp_path: Path) -> Callable[[Callable[[dict], None]], Loaded]:
+    """Loads the tiny checkpoint after a change to its tensors."""
+
+    def run(change: Callable[[dict], None]) -> Loaded:
+        for file in tiny_weights.glob("*.json"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        tensors = load_file(tiny_weights / "model.safetensors")
+        change(tensors)
+        save_file(tensors, tmp_path / "model.safetensors")
+        return loaded(Sam3Model, tmp_path)
+
+    return run
+
+
+def test_a_missing_weight_is_named(changed):
+    found = changed(lambda tensors: tensors.pop(TENSOR))
+    assert (found.missing, found.mismatched, found.not_finite) == ([NAME], [], [])
+
+
+def test_another_shape_is_named_with_both(changed):
+    found = changed(lambda tensors: tensors.update({TENSOR: torch.zeros(2, 3)}))
+    assert found.missing == found.not_finite == []
+    assert len(found.mismatched) == 1
+    assert found.mismatched[0].startswith(f"{NAME} (2, 3) instead of (")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_value_that_is_no_number_is_found(changed, value: float, dtype: torch.dtype):
+    def spoil(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[TENSOR] = tensors[TENSOR].to(dtype)
+        tensors[TENSOR].view(-1)[-1] = value
+
+    found = changed(spoil)
+    assert (found.missing, found.mismatched, found.not_finite) == ([], [], [NAME])
+
+
+def test_weights_of_others_are_left_in_the_file(changed):
+    found = changed(lambda tensors: tensors.update({"something.else": torch.zeros(3)}))
+    assert found.missing == found.mismatched == found.not_finite == []
