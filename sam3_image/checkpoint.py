@@ -103,13 +103,8 @@ class Checkpoint:
         """The half that picks objects, on the backbone of `detector`; raises CheckpointError.
 
         Only its own neck, prompt encoder and mask decoder are read: the backbone is more than half
-        of all weights and is the same module in memory.
+        of all weights and is the same module in memory. Only where `has_tracker`.
         """
-        if not self.has_tracker:
-            raise CheckpointError(
-                f"{self.folder} holds no weights for task='visual'; use a checkpoint laid out as "
-                "facebook/sam3, or task='concept'."
-            )
         config = copy.deepcopy(self.config)
         # A backbone without layers is what transformers builds and throws away here.
         config.tracker_config.vision_config.backbone_config.num_hidden_layers = 0

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import rename_source_key
@@ -87,7 +88,7 @@ def load(
                     )
                     if name in expected:
                         jobs.append(pool.submit(read, file, key, name))
-                for job in jobs:
+                for job in tqdm(jobs, desc="Loading weights", unit="tensor", leave=False):
                     job.result()
     model.load_state_dict(found, strict=False, assign=True)
     missing = sorted(expected.keys() - found.keys() - mismatched.keys())

@@ -17,6 +17,7 @@ from sam3_image.cache import TensorCache
 from sam3_image.checkpoint import Checkpoint
 from sam3_image.device import Placement
 from sam3_image.encoder import Encoder, Features
+from sam3_image.errors import CheckpointError
 from sam3_image.finder import Finder
 from sam3_image.instances import Instances
 from sam3_image.picker import Picker
@@ -37,13 +38,13 @@ class Segmenter:
     def __init__(
         self, checkpoint: Checkpoint, placement: Placement, budget: CacheBudget | None = None
     ) -> None:
-        """Load the detector; the tracker's heads follow when the first pick asks for them.
+        """Load both halves, the tracker's heads onto the detector's backbone.
 
-        Raises CheckpointError.
+        The heads are 12 of 852 million weights: loading them at the first pick would save little, and
+        would let a broken checkpoint pass `setup()`. Raises CheckpointError.
         """
         budget = budget or CacheBudget()
         self.placement = placement
-        self._checkpoint = checkpoint
         self._features = TensorCache(budget.features)
         self._texts = TensorCache(budget.texts)
         detector = checkpoint.detector(placement)
@@ -52,6 +53,9 @@ class Segmenter:
             detector, checkpoint.tokenizer(), self._encoder, placement, self._texts
         )
         self._picker: Picker | None = None
+        if checkpoint.has_tracker:
+            tracker = checkpoint.tracker(placement, detector)
+            self._picker = Picker(tracker, self._encoder, placement)
 
     @property
     def queries(self) -> int:
@@ -85,8 +89,10 @@ class Segmenter:
         if isinstance(request, Find):
             return self._finder.find(features, request, mask_threshold)
         if self._picker is None:
-            tracker = self._checkpoint.tracker(self.placement, self._finder.detector)
-            self._picker = Picker(tracker, self._encoder, self.placement)
+            raise CheckpointError(
+                "These weights have no part for task='visual'; use a checkpoint laid out as "
+                "facebook/sam3, or task='concept'."
+            )
         return self._picker.pick(features, request, mask_threshold)
 
     def forget(self) -> None:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sam3_image.cli import main
 from sam3_image.errors import UserError
 from tests.cog_server import REPOSITORY, CogServer
 
@@ -72,6 +71,10 @@ def finder_tensor_missing(folder: Path) -> None:
     change(folder, FINDER, None)
 
 
+def picker_tensor_missing(folder: Path) -> None:
+    change(folder, PICKER, None)
+
+
 def other_shape(folder: Path) -> None:
     change(folder, FINDER, torch.zeros(3, 5))
 
@@ -93,6 +96,7 @@ def not_finite(folder: Path) -> None:
         (another_model, ["'clip'", "not SAM 3"]),
         (no_tokenizer, ["tokenizer"]),
         (finder_tensor_missing, ["missing", FINDER.partition(".")[2]]),
+        (picker_tensor_missing, ["missing", PICKER.partition(".")[2]]),
         (other_shape, ["shape", "query_proj", "(3, 5)"]),
         (not_finite, ["not finite", "query_proj"]),
     ],
@@ -111,27 +115,6 @@ def test_broken_checkpoint(
     assert all(word in message for word in words), message
     assert str(folder) in message
     assert seconds < SECONDS
-
-
-def test_broken_tracker_is_refused_by_the_first_pick(
-    tiny_weights: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """The half for task="visual" is loaded when it is first asked for, and held to the same."""
-    folder = tmp_path / "weights"
-    shutil.copytree(tiny_weights, folder)
-    change(folder, PICKER, None)
-    monkeypatch.setenv("SAM3_WEIGHTS", str(folder))
-    monkeypatch.setenv("SAM3_DEVICE", "cpu")
-    arguments = [str(REPOSITORY / "examples" / "shapes.png"), "--task", "visual"]
-    status = main([*arguments, "--points", "[[100, 100]]", "--output", str(tmp_path / "out.zip")])
-    assert status == 2
-    said = capsys.readouterr().err
-    assert "missing" in said
-    assert PICKER.partition(".")[2] in said
-    assert not (tmp_path / "out.zip").exists()
 
 
 @pytest.mark.parametrize(
