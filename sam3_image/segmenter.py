@@ -40,8 +40,8 @@ class Segmenter:
     ) -> None:
         """Load both halves, the tracker's heads onto the detector's backbone.
 
-        The heads are 12 of 852 million weights: loading them at the first pick would save little, and
-        would let a broken checkpoint pass `setup()`. Raises CheckpointError.
+        The heads are 12 of 852 million weights: loading them at the first pick would save little
+        and let a broken checkpoint pass `setup()`. Raises CheckpointError.
         """
         budget = budget or CacheBudget()
         self.placement = placement
