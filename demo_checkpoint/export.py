@@ -77,7 +77,9 @@ def write_checkpoint(
     config.dtype = dtype
     config.save_pretrained(partial)
     tensors = checkpoint_tensors(detector, tracker, dtype)
-    save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+    weights = partial / "model.safetensors"
+    save_file(tensors, weights, metadata={"format": "pt"})
+    weights.chmod(0o644)  # safetensors writes files that only their owner can read
     for name in KEPT_FILES:
         if (folder / name).exists():
             shutil.copy2(folder / name, partial / name)

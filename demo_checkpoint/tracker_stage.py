@@ -24,11 +24,13 @@ from demo_checkpoint.losses import dice_loss, mask_error
 @dataclass(frozen=True)
 class TrackerOptions:
     """`objects`: asked about per scene and step. `rounds`: answers per object, each but the first
-    after one more click. `background`: share of first clicks that hit nothing."""
+    after one more click. `background`: share of first clicks that hit nothing. `kinds`: chances of
+    beginning with a click, a box, both."""
 
     objects: int = 6
     rounds: int = 3
     background: float = 0.06
+    kinds: tuple[float, float, float] = (0.4, 0.4, 0.2)
 
 
 NECK_SHRINK = 0.15
@@ -100,7 +102,7 @@ def tracker_loss(
     index = chosen[..., None, None].expand(-1, -1, *batch.masks.shape[-2:])
     masks = batch.masks[keep].gather(1, index).flatten(0, 1)
     boxes = batch.boxes[keep].gather(1, chosen[..., None].expand(-1, -1, 4))
-    kind = rng.choice(3, p=(0.5, 0.25, 0.25))  # a click, a box, both
+    kind = rng.choice(3, p=options.kinds)
     points = first_clicks(masks)[:, None]
     labels = torch.ones(len(masks), 1, dtype=torch.long, device=masks.device)
     real = torch.ones(len(masks), dtype=torch.bool, device=masks.device)

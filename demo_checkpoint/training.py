@@ -123,12 +123,17 @@ def train_vision(worker: Worker, folder: Path, options: StageOptions, setting: S
 
 @dataclass(frozen=True)
 class ConceptOptions:
-    """`prompts`: per scene and step. `vision_rate`: the vision encoder's learning rate over the
-    others', 0 to freeze it. `vision_weight`: of stage 1's loss, which keeps features in shape.
-    `near_until`: share of the steps after which queries are matched by their answers alone."""
+    """How the concept half trains.
+
+    `prompts`: per scene and step. `vision_rate`, `neck_rate`: learning rates of the backbone and
+    of the detector's own neck over the others', 0 to freeze. `vision_weight`: of stage 1's loss,
+    which keeps the features in shape. `near_until`: share of the steps after which queries are
+    matched by their answers alone.
+    """
 
     prompts: int = 8
     vision_rate: float = 0.0
+    neck_rate: float = 1.0
     vision_weight: float = 0.4
     near_until: float = 0.6
     mix: PromptMix = field(default_factory=PromptMix)
@@ -171,7 +176,8 @@ def train_concept(
         part.to(setting.device)
     channels_last(detector.vision_encoder.neck, detector.mask_decoder, heads)
     slower = {
-        "detector.vision_encoder": concept.vision_rate,
+        "detector.vision_encoder.backbone": concept.vision_rate,
+        "detector.vision_encoder.neck": concept.neck_rate,
         "heads": concept.vision_rate,
         f"detector.vision_encoder.{UNUSED_LEVEL}": 0.0,
         "detector.text_encoder.text_projection": 0.0,
@@ -196,8 +202,7 @@ def train_concept(
         loss_options = concept.loss
         near = loss_options.near * max(0.0, 1 - stage.progress / concept.near_until)
         with autocast(setting.device):
-            with torch.set_grad_enabled(concept.vision_rate > 0):
-                levels = pyramid(detector.vision_encoder, batch.pixels)
+            levels = pyramid(detector.vision_encoder, batch.pixels)
             terms = {}
             if concept.vision_rate > 0 and concept.vision_weight > 0:
                 dense = vision_loss(heads, tuple(levels), batch)
