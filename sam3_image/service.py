@@ -16,7 +16,7 @@ from sam3_image.device import Placement
 from sam3_image.errors import shown
 from sam3_image.images import Image, Limits, open_image, require_download
 from sam3_image.instances import Instances
-from sam3_image.memory import give_back, guarded
+from sam3_image.memory import give_back, guarded, settle
 from sam3_image.output import Output
 from sam3_image.prompts import Find, Query
 from sam3_image.report import Report
@@ -84,6 +84,8 @@ class Service:
                 "This is the demo checkpoint: it knows drawn shapes ('red circle', 'star'), "
                 "not photographs."
             )
+        if downloads_only:
+            settle()
         report.say(f"Ready after {report.metrics['timing.setup']:.1f} s")
 
     def healthy(self) -> bool:
