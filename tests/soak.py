@@ -47,7 +47,8 @@ Inputs = dict[str, Any]
 class Measure:
     """The server at rest: bytes that only its processes hold, and counts."""
 
-    memory: int
+    server: int  # Cog's own process
+    worker: int  # the predictor's process
     files: int
     threads: int
     temporary: int
@@ -58,7 +59,8 @@ class Measure:
         parent = psutil.Process(server.process.pid)
         processes = [parent, *parent.children(recursive=True)]
         return cls(
-            memory=sum(process.memory_full_info().uss for process in processes),
+            server=parent.memory_full_info().uss,
+            worker=sum(process.memory_full_info().uss for process in processes[1:]),
             files=sum(process.num_fds() for process in processes),
             threads=sum(process.num_threads() for process in processes),
             temporary=sum(path.is_file() for path in server.temporary.rglob("*")),
@@ -71,8 +73,8 @@ class Measure:
 
     def __str__(self) -> str:
         return (
-            f"{self.memory / 1e6:.1f} MB, {self.files} open files, {self.threads} threads, "
-            f"{self.temporary} temporary files"
+            f"server {self.server / 1e6:.1f} MB, worker {self.worker / 1e6:.1f} MB, "
+            f"{self.files} open files, {self.threads} threads, {self.temporary} temporary files"
         )
 
 
@@ -286,8 +288,8 @@ def main() -> int:
     grown = [
         name
         for name, bad in {
-            f"memory {last.memory / first.memory - 1:+.1%}": last.memory
-            > first.memory * MEMORY_GROWTH,
+            f"memory of the worker {last.worker / first.worker - 1:+.1%}": last.worker
+            > first.worker * MEMORY_GROWTH,
             f"open files {first.files} → {last.files}": last.files > first.files,
             f"threads {first.threads} → {last.threads}": last.threads > first.threads,
             # The last result stays until the next request: Cog reads it after predict() returned.
@@ -295,7 +297,9 @@ def main() -> int:
         }.items()
         if bad
     ]
-    print(f"memory {last.memory / first.memory - 1:+.2%} since the first {EVERY}")
+    for name in ("server", "worker"):
+        growth = getattr(last, name) / getattr(first, name) - 1
+        print(f"memory of the {name} {growth:+.2%} since the first {EVERY}")
     if last.names != first.names:
         print(
             f"threads: {dict(last.names - first.names)} came, {dict(first.names - last.names)} went"
