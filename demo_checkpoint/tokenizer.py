@@ -6,11 +6,10 @@ and the model sees at once that it holds something unknown.
 
 from __future__ import annotations
 
-import json
-import tempfile
-from pathlib import Path
+from collections import Counter
+from itertools import pairwise
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
 from demo_checkpoint.config import TEXT_TOKENS
@@ -18,30 +17,22 @@ from demo_checkpoint.unknown import COMMON_WORDS
 from demo_checkpoint.vocabulary import known_words
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-VOCABULARY_SIZE = 900
+MERGES = 500
+WORD_END = "</w>"
 
 
 def build_tokenizer() -> CLIPTokenizer:
-    """Learn the pairs and return the tokenizer; takes well under a second."""
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY_SIZE - 2,
-        initial_alphabet=alphabet,
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
+    """Learn the pairs and return the tokenizer, the same one every time."""
     # Known words dominate the counts, so that each is merged completely before any other word
     # is; the common words then shorten unknown texts, which have 32 tokens to fit in.
-    corpus = [" ".join(known_words())] * 1000 + [" ".join(COMMON_WORDS)]
-    learner.train_from_iterator(corpus, trainer)
-    vocabulary, merges = _model_parts(learner.model)
-    for symbol in (*alphabet, *(letter + "</w>" for letter in alphabet), START, END):
-        vocabulary.setdefault(symbol, len(vocabulary))
+    counts = Counter(dict.fromkeys(COMMON_WORDS, 1)) + Counter(dict.fromkeys(known_words(), 1000))
+    merges = learn_merges(counts, MERGES)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    symbols = [*alphabet, *(letter + WORD_END for letter in alphabet)]
+    symbols += [left + right for left, right in merges]
+    vocabulary = {symbol: index for index, symbol in enumerate(dict.fromkeys(symbols))}
+    for special in (START, END):
+        vocabulary[special] = len(vocabulary)
     return CLIPTokenizer(
         vocab=vocabulary,
         merges=merges,
@@ -53,11 +44,27 @@ def build_tokenizer() -> CLIPTokenizer:
     )
 
 
-def _model_parts(model: models.BPE) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges of a trained model, which only its files give away."""
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(folder)
-        vocabulary = json.loads((Path(folder) / "vocab.json").read_text("utf-8"))
-        lines = (Path(folder) / "merges.txt").read_text("utf-8").splitlines()
-    merges = [tuple(line.split(" ")) for line in lines if not line.startswith("#version")]
-    return vocabulary, [(left, right) for left, right in merges]
+def learn_merges(counts: Counter[str], most: int) -> list[tuple[str, str]]:
+    """The `most` commonest pairs, one after another, as byte-pair encoding learns them.
+
+    Ties go to the pair that sorts first. The trainer of the tokenizers library breaks them
+    differently from run to run, and a resumed training would then meet other token ids.
+    """
+    words = [([*word[:-1], word[-1] + WORD_END], count) for word, count in sorted(counts.items())]
+    merges: list[tuple[str, str]] = []
+    for _ in range(most):
+        pairs: Counter[tuple[str, str]] = Counter()
+        for parts, count in words:
+            for pair in pairwise(parts):
+                pairs[pair] += count
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        for parts, _ in words:
+            index = 0
+            while index < len(parts) - 1:
+                if (parts[index], parts[index + 1]) == best:
+                    parts[index : index + 2] = [best[0] + best[1]]
+                index += 1
+    return merges
