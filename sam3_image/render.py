@@ -92,30 +92,6 @@ class Canvas:
         return picture
 
 
-def overlay(pixels: Pixels, instances: Instances, style: Style) -> Pixels:
-    """The picture with every instance tinted; (H, W, 3) uint8 RGB in and out, input untouched."""
-    return _drawn(Canvas(pixels, style), instances).overlay(instances)
-
-
-def silhouette(instances: Instances) -> Pixels:
-    """(H, W) uint8: 255 where any instance is, 0 elsewhere."""
-    covered = np.zeros(instances.size, dtype=bool)
-    for mask in instances.masks():
-        covered[mask.window] |= mask.inside
-    return covered.view(np.uint8) * np.uint8(255)
-
-
-def cutout(pixels: Pixels, instances: Instances) -> Pixels:
-    """(H, W, 4) uint8 RGBA: the objects, transparent outside; see `Canvas.cutout`."""
-    return _drawn(Canvas(pixels), instances).cutout()
-
-
-def _drawn(canvas: Canvas, instances: Instances) -> Canvas:
-    for mask in instances.masks():
-        canvas.add(mask)
-    return canvas
-
-
 def _tint(
     region: Pixels,
     inside: NDArray[np.bool_],

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3_image.instances import Instances
+from sam3_image.render import Canvas, Pixels, Style
 
 Bools = NDArray[np.bool_]
 
@@ -86,3 +87,16 @@ def many_masks(count: int, size: tuple[int, int], seed: int) -> list[Bools]:
         )
         masks.append(kinds[index % len(kinds)])
     return masks
+
+
+def canvas_of(pixels: Pixels, instances: Instances, style: Style | None = None) -> Canvas:
+    """The canvas with every instance drawn on it, as a prediction does it."""
+    canvas = Canvas(pixels, style)
+    for mask in instances.masks():
+        canvas.add(mask)
+    return canvas
+
+
+def overlay(pixels: Pixels, instances: Instances, style: Style) -> Pixels:
+    """The picture with every instance tinted."""
+    return canvas_of(pixels, instances, style).overlay(instances)

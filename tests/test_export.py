@@ -16,12 +16,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from sam3_image import export, png, render
+from sam3_image import export, png
 from sam3_image.errors import InputError, OutputError
 from sam3_image.export import write
 from sam3_image.images import Image
 from sam3_image.output import Output
-from tests.drawn_instances import disc, instances_of, photo, ring
+from sam3_image.render import Style
+from tests.drawn_instances import disc, instances_of, overlay, photo, ring
 
 SIZE = (90, 130)
 MASKS = [disc(SIZE, (40, 50), 25), ring(SIZE, (45, 80), 30), np.zeros(SIZE, bool)]
@@ -128,7 +129,7 @@ def test_pictures_come_in_the_format_asked_for(tmp_path: Path, name: str, form: 
 def test_lossy_pictures_are_close_to_the_exact_one(tmp_path: Path) -> None:
     smooth = np.linspace(0, 255, SIZE[1], dtype=np.uint8)[None, :, None]
     image = Image(np.broadcast_to(smooth, (*SIZE, 3)).copy(), "PNG")
-    exact = render.overlay(image.pixels, FOUND, render.Style()).astype(int)
+    exact = overlay(image.pixels, FOUND, Style()).astype(int)
     for name in ("jpg", "webp"):
         path = write(image, FOUND, Output(return_zip=False, output_format=name), tmp_path)
         assert np.abs(read(path.read_bytes()) - exact).mean() < 4, name
@@ -166,11 +167,11 @@ ON_OFF = (False, True)
 
 
 def test_every_combination_of_the_drop_in_inputs_is_accepted() -> None:
-    for overlay, only, zipped, opacity, color in product(
+    for saved, only, zipped, opacity, color in product(
         ON_OFF, ON_OFF, ON_OFF, (0.0, 0.5, 1.0), ("green", "magenta", "distinct")
     ):
         Output(
-            save_overlay=overlay,
+            save_overlay=saved,
             mask_only=only,
             return_zip=zipped,
             mask_opacity=opacity,

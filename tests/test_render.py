@@ -10,7 +10,15 @@ import pytest
 from sam3_image import colors, render
 from sam3_image.labels import LONGEST_LABEL, MOST_HIDDEN, Lettering
 from sam3_image.render import Style
-from tests.drawn_instances import disc, instances_of, many_masks, photo, ring
+from tests.drawn_instances import (
+    canvas_of,
+    disc,
+    instances_of,
+    many_masks,
+    overlay,
+    photo,
+    ring,
+)
 
 SIZE = (120, 160)
 FIRST = disc(SIZE, (50, 60), 30)
@@ -20,8 +28,8 @@ BOTH = FIRST | SECOND
 
 def test_opacity_0_gives_the_input_back_and_1_the_pure_color() -> None:
     pixels, found = photo(SIZE), instances_of([FIRST, SECOND])
-    assert np.array_equal(render.overlay(pixels, found, Style("red", 0.0)), pixels)
-    solid = render.overlay(pixels, found, Style("red", 1.0))
+    assert np.array_equal(overlay(pixels, found, Style("red", 0.0)), pixels)
+    solid = overlay(pixels, found, Style("red", 1.0))
     assert (solid[BOTH] == (255, 0, 0)).all()
     assert np.array_equal(solid[~BOTH], pixels[~BOTH])
 
@@ -31,7 +39,7 @@ def test_opacity_0_gives_the_input_back_and_1_the_pure_color() -> None:
 def test_one_color_tints_the_union_once(name: str, opacity: float) -> None:
     pixels = photo(SIZE)
     before = pixels.copy()
-    tinted = render.overlay(pixels, instances_of([FIRST, SECOND]), Style(name, opacity))
+    tinted = overlay(pixels, instances_of([FIRST, SECOND]), Style(name, opacity))
     wanted = pixels * (1 - opacity) + np.array(colors.NAMED[name]) * opacity
     assert np.abs(tinted[BOTH] - wanted[BOTH]).max() <= 0.501
     assert np.array_equal(tinted[~BOTH], pixels[~BOTH])
@@ -40,16 +48,16 @@ def test_one_color_tints_the_union_once(name: str, opacity: float) -> None:
 
 def test_distinct_gives_each_its_color_and_the_better_score_lies_on_top() -> None:
     assert (FIRST & SECOND).any()
-    picture = render.overlay(photo(SIZE), instances_of([FIRST, SECOND]), Style("distinct", 1.0))
+    picture = overlay(photo(SIZE), instances_of([FIRST, SECOND]), Style("distinct", 1.0))
     assert (picture[FIRST] == colors.PALETTE[0]).all()
     assert (picture[SECOND & ~FIRST] == colors.PALETTE[1]).all()
 
 
 def test_tinting_in_strips_equals_tinting_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, found = photo(SIZE), instances_of([FIRST, SECOND])
-    whole = render.overlay(pixels, found, Style("distinct", 0.3))
+    whole = overlay(pixels, found, Style("distinct", 0.3))
     monkeypatch.setattr(render, "STRIP_PIXELS", 700)  # strips of a few rows, the last one shorter
-    assert np.array_equal(render.overlay(pixels, found, Style("distinct", 0.3)), whole)
+    assert np.array_equal(overlay(pixels, found, Style("distinct", 0.3)), whole)
 
 
 @pytest.mark.parametrize("size", [(40, 60), (1, 60), (40, 1), (1, 1)])
@@ -60,19 +68,19 @@ def test_masks_of_every_shape_are_tinted_exactly(size: tuple[int, int]) -> None:
         pixels = photo(size, seed=index)
         wanted = pixels.copy()
         wanted[mask] = np.rint((pixels[mask] + np.array([255.0, 255.0, 0.0])) / 2)
-        picture = render.overlay(pixels, instances_of([mask]), Style("yellow"))
+        picture = overlay(pixels, instances_of([mask]), Style("yellow"))
         assert np.array_equal(picture, wanted), index
 
 
 def test_silhouette_is_white_on_black() -> None:
     found = instances_of([FIRST, SECOND])
-    assert np.array_equal(render.silhouette(found), np.where(BOTH, 255, 0))
-    assert render.silhouette(found).dtype == np.uint8
+    assert np.array_equal(canvas_of(photo(SIZE), found).silhouette(), np.where(BOTH, 255, 0))
+    assert canvas_of(photo(SIZE), found).silhouette().dtype == np.uint8
 
 
 def test_cutout_keeps_color_inside_and_nothing_outside() -> None:
     pixels, found = photo(SIZE), instances_of([FIRST, SECOND])
-    picture = render.cutout(pixels, found)
+    picture = canvas_of(pixels, found).cutout()
     assert np.array_equal(picture[..., 3], np.where(BOTH, 255, 0))
     assert np.array_equal(picture[BOTH, :3], pixels[BOTH])
     assert not picture[~BOTH].any(), "what was cut away can still be read"
@@ -80,9 +88,9 @@ def test_cutout_keeps_color_inside_and_nothing_outside() -> None:
 
 def test_nothing_found_is_a_picture_too() -> None:
     pixels, none = photo(SIZE), instances_of([], SIZE)
-    assert np.array_equal(render.overlay(pixels, none, Style(labels=True)), pixels)
-    assert not render.silhouette(none).any()
-    assert not render.cutout(pixels, none).any()
+    assert np.array_equal(overlay(pixels, none, Style(labels=True)), pixels)
+    assert not canvas_of(pixels, none).silhouette().any()
+    assert not canvas_of(pixels, none).cutout().any()
 
 
 @pytest.mark.parametrize("size", [(200, 300), (300, 400), (100, 4000), (1, 1), (7, 300), (300, 5)])
@@ -93,8 +101,8 @@ def test_labels_are_drawn_at_every_size_and_edge(size: tuple[int, int], count: i
     found = instances_of(masks)
     # Boxes of a model may reach out of the image.
     found.boxes[:] += np.array([-30, -30, 30, 30], dtype=np.float32)
-    plain = render.overlay(pixels, found, Style("distinct", 0.5))
-    labelled = render.overlay(pixels, found, Style("distinct", 0.5, labels=True))
+    plain = overlay(pixels, found, Style("distinct", 0.5))
+    labelled = overlay(pixels, found, Style("distinct", 0.5, labels=True))
     assert labelled.shape == pixels.shape
     assert (plain != labelled).any()
 
@@ -105,7 +113,7 @@ def test_a_label_stands_whole_inside_the_picture_whatever_the_corner() -> None:
     wide, high = style.extent(style.label("thing", 0.95))
     for y, x in ((0, 0), (0, 299), (199, 0), (199, 299), (100, 150)):
         mask = disc(size, (y, x), 20)
-        picture = render.overlay(
+        picture = overlay(
             np.full((*size, 3), 90, np.uint8), instances_of([mask]), Style("green", 0, labels=True)
         )
         drawn_on = (picture != 90).any(axis=2)
@@ -173,7 +181,7 @@ def test_the_better_score_keeps_its_label() -> None:
     masks = [disc(size, (100, 150), 40 - index / 4) for index in range(100)]
     found = instances_of(masks, concepts=["best", *["other"] * 99])
     gray = np.full((*size, 3), 90, np.uint8)
-    picture = render.overlay(gray, found, Style("distinct", 0.0, labels=True))
+    picture = overlay(gray, found, Style("distinct", 0.0, labels=True))
     style = Lettering.for_size(size)
     wide, high = style.extent(style.label("best", 0.95))
     plate = (picture == colors.PALETTE[0]).all(axis=2)
@@ -185,6 +193,6 @@ def test_labels_leave_most_of_the_picture_free() -> None:
     corners = [(y, x) for y in range(10, 200, 10) for x in range(10, 300, 10)]
     masks = [disc(size, corner, 1) for corner in corners]
     gray = np.full((*size, 3), 90, np.uint8)
-    picture = render.overlay(gray, instances_of(masks), Style("distinct", 0.0, labels=True))
+    picture = overlay(gray, instances_of(masks), Style("distinct", 0.0, labels=True))
     dots = np.any(masks, axis=0).mean()
     assert (picture != gray).any(axis=2).mean() < MOST_HIDDEN + 5 * dots + 0.03
