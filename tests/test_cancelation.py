@@ -6,8 +6,6 @@ import subprocess
 import sys
 import textwrap
 
-import pytest
-
 from tests.cog_server import REPOSITORY
 
 # A thread that does nothing but start threads, as Cog does for each download, and cancels for it.
@@ -65,11 +63,6 @@ def race(how: str, times: int) -> subprocess.CompletedProcess[str]:
 
 
 def test_no_cancel_hangs() -> None:
+    """`race("without", 1500)` hangs within seconds on CPython 3.11, but not for certain."""
     done = race("with", 1500)
     assert done.stdout == "cancelled 1500\n", done.stdout + done.stderr[-2000:]
-
-
-@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the defect is that of CPython 3.11")
-def test_without_it_one_hangs() -> None:
-    """If this fails the defect is gone, and so may `sam3_image/cancelation.py`."""
-    assert race("without", 1500).stdout.startswith("hung at")
