@@ -88,7 +88,8 @@ def load(
                     )
                     if name in expected:
                         jobs.append(pool.submit(read, file, key, name))
-                for job in tqdm(jobs, desc="Loading weights", unit="tensor", leave=False):
+                # disable=None: on a terminal only, in a log it would run into the next line.
+                for job in tqdm(jobs, "Loading weights", leave=False, disable=None):
                     job.result()
     model.load_state_dict(found, strict=False, assign=True)
     missing = sorted(expected.keys() - found.keys() - mismatched.keys())
