@@ -191,7 +191,7 @@ def test_a_full_disk(own: CogServer) -> None:
         an_hour_ago = time.time() - 3600
         for path in workspace(own).iterdir():
             os.utime(path, (an_hour_ago, an_hour_ago))
-        own.health()
+        own.wait_for("READY", "UNHEALTHY", seconds=10)  # asks until it is not BUSY
         assert_works(own)
     assert_works(own)
 
@@ -201,7 +201,7 @@ def test_a_read_only_temporary_folder(own: CogServer) -> None:
     with mounted(workspace(own), 10_000_000) as remount:
         remount("ro")
         assert_one_line(own.predict(**USUAL), "Read-only file system")
-        assert own.health()["status"] == "UNHEALTHY"
+        own.wait_for("UNHEALTHY", seconds=10)
         remount("rw")
         assert_works(own)
     assert_works(own)
@@ -212,7 +212,7 @@ def test_a_temporary_folder_that_vanishes_between_requests(own: CogServer) -> No
     shutil.rmtree(workspace(own))
     # Cog cannot download the image: its own line. The health check makes the folder again.
     assert_one_line(own.predict(**USUAL), "No such file")
-    assert own.health()["status"] == "READY"
+    own.wait_for("READY", seconds=10)  # it may still say BUSY right after an answer
     assert_works(own)
 
 
@@ -222,7 +222,7 @@ def test_a_temporary_folder_that_vanishes_during_a_prediction(own: CogServer) ->
         time.sleep(0.2)  # the image has been read
         shutil.rmtree(workspace(own))
     assert results[0].status == "succeeded" or "vanished" in results[0].error, results[0].error
-    own.health()
+    own.wait_for("READY", "UNHEALTHY", seconds=10)
     assert_works(own)
 
 
