@@ -133,6 +133,8 @@ def test_clicks_and_boxes_give_the_object(server: CogServer) -> None:
     assert np.mean(boxed) >= 0.85
 
 
+# 15 % of what the point hits stays. Strict, as above.
+@pytest.mark.xfail(strict=True, reason="the demo checkpoint is not trained to the end")
 def test_a_negative_point_takes_away_what_it_hits(server: CogServer) -> None:
     picture, objects = arranged(["red square", "red square"], (400, 200), diameter=0.5)
     around = [10.0, 20.0, 390.0, 180.0]
@@ -142,7 +144,7 @@ def test_a_negative_point_takes_away_what_it_hits(server: CogServer) -> None:
     (both,) = masks_of(ask(server, picture, **fields, point_labels="[1,1]"))
     (one,) = masks_of(ask(server, picture, **fields, point_labels="[1,0]"))
     assert (both & hit.mask).sum() >= 0.8 * hit.mask.sum()
-    assert (one & hit.mask).sum() <= 0.25 * hit.mask.sum()
+    assert (one & hit.mask).sum() <= 0.1 * hit.mask.sum()
     assert (one & spared.mask).sum() >= 0.8 * spared.mask.sum()
 
 
