@@ -169,7 +169,7 @@ def _to_srgb(picture: Pillow.Image) -> ImageCms.ImageCmsTransform | None:
             return None
         transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
         return None if _changes_nothing(transform) else transform
-    except Exception:
+    except Exception:  # whatever a damaged profile raises: a viewer ignores it, and so do we
         return None
 
 
