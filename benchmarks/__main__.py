@@ -53,7 +53,7 @@ def main() -> None:
         if options.full:
             rows += _full_size(scratch, options.keep)
         if where.type == "cuda" or options.device_only:
-            folder = options.weights or full_size.checkpoint(options.keep / "bf16", torch.bfloat16)
+            folder = options.weights or full_size.half(options.keep)
             rows += device.rows(Setup(folder, where, threshold=1.0), scratch, options.rounds)
     command = f"script/bench {' '.join(options.given)}".strip()
     print(table.save(rows, measure.machine(where), command, options.output))
@@ -175,8 +175,7 @@ def _demo(scratch: Path) -> list[Row]:
 
 
 def _full_size(scratch: Path, keep: Path) -> list[Row]:
-    half = full_size.checkpoint(keep / "bf16", torch.bfloat16)
-    single = full_size.checkpoint(keep / "float32", torch.float32)
+    half, single = full_size.half(keep), full_size.single(keep)
     rows = _start(half, single)
     photo = pictures.save_photo(scratch / "full.jpg", SMALL.size)
     whole = Whole(Setup(half, torch.device("cpu"), threshold=1.0), scratch)

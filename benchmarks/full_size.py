@@ -5,21 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from transformers import Sam3ImageProcessor, Sam3Processor, Sam3VideoConfig, Sam3VideoModel
 
 from demo_checkpoint.tokenizer import build_tokenizer
+from sam3_image.download import store
 
 
-def checkpoint(folder: Path, dtype: torch.dtype) -> Path:
-    """The checkpoint in `folder`, laid out as facebook/sam3; made (a minute) if it is not there.
+def single(keep: Path) -> Path:
+    """The checkpoint in float32, laid out as facebook/sam3; made (a minute) if it is not there.
 
     Of the tokenizer only the layout is CLIP's: its words are the demo's, which costs the same.
     """
-    if (folder / "config.json").exists():
-        return folder
-    torch.manual_seed(0)
-    # 840 M parameters of both halves, drawn as transformers draws them before training.
-    model = Sam3VideoModel(Sam3VideoConfig()).to(dtype)
-    Sam3Processor(Sam3ImageProcessor(), build_tokenizer()).save_pretrained(folder)
-    model.save_pretrained(folder)
+    folder = keep / "float32"
+    if not (folder / "model.safetensors").exists():
+        torch.manual_seed(0)
+        # 850 M parameters of both halves, drawn as transformers draws them before training.
+        model = Sam3VideoModel(Sam3VideoConfig())
+        Sam3Processor(Sam3ImageProcessor(), build_tokenizer()).save_pretrained(folder)
+        model.config.save_pretrained(folder)
+        # Not the model's own save_pretrained: it writes names that Sam3TrackerModel then misses.
+        weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def half(keep: Path) -> Path:
+    """The same as script/download-weights stores it: bfloat16, and only what images use."""
+    folder = keep / "bfloat16"
+    if not folder.exists():
+        store(single(keep), folder)
     return folder

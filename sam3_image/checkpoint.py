@@ -11,41 +11,21 @@ from __future__ import annotations
 import copy
 import json
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, CLIPTokenizer, PreTrainedModel, Sam3Model, Sam3TrackerModel
 
-from sam3_image.device import Placement
 from sam3_image.errors import CheckpointError, shown
 from sam3_image.loading import load
+from sam3_image.reading import Reading, Weights, weight_files
 
 TOKENIZERS = ("tokenizer.json", "vocab.json")
 MODEL_TYPES = ("sam3_video", "sam3")
 # How many faulty weights an error names.
 NAMED = 3
-# Parts of the tracker that stay float32: they turn pixel coordinates into phases, and in bfloat16
-# a click would be off by several pixels.
-FLOAT32_PARTS = ("shared_image_embedding", "prompt_encoder")
-
-
-class _Tracker(Sam3TrackerModel):
-    """Sam3TrackerModel whose prompt encoder stays float32."""
-
-    _keep_in_fp32_modules_strict = FLOAT32_PARTS
-
-
-# The tracker's names in a checkpoint of both halves → in the class. transformers has the same
-# renaming for its own class, and does not apply it to a subclass.
-TRACKER_NAMES = {
-    r"^detector_model\.vision_encoder\.backbone\.": "vision_encoder.backbone.",
-    r"^tracker_neck\.": "vision_encoder.neck.",
-    r"^tracker_model\.(.+)": r"\1",
-}
 
 
 @dataclass(frozen=True)
@@ -59,7 +39,7 @@ class Checkpoint:
     def open(cls, folder: Path) -> Checkpoint:
         """Check configuration and files of `folder`; raises CheckpointError."""
         config = _read_config(folder)
-        files = sorted(folder.glob("*.safetensors"))
+        files = weight_files(folder)
         if not files:
             raise CheckpointError(
                 f"There is no .safetensors file in {folder}. Fetch the weights again with "
@@ -70,6 +50,11 @@ class Checkpoint:
         return cls(folder=folder, config=config)
 
     @property
+    def files(self) -> list[Path]:
+        """The safetensors files, in order."""
+        return weight_files(self.folder)
+
+    @property
     def has_tracker(self) -> bool:
         """Whether the half for task='visual' is in this checkpoint."""
         return getattr(self.config, "tracker_config", None) is not None
@@ -77,7 +62,7 @@ class Checkpoint:
     @property
     def bytes_on_disk(self) -> int:
         """Size of the safetensors files."""
-        return sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
+        return sum(file.stat().st_size for file in self.files)
 
     def tokenizer(self) -> CLIPTokenizer:
         """The CLIP tokenizer of the text encoder; raises CheckpointError if it is not there."""
@@ -95,20 +80,29 @@ class Checkpoint:
                 "Fetch the weights again with script/download-weights."
             ) from None
 
-    def detector(self, placement: Placement) -> Sam3Model:
-        """The half that finds concepts, with the vision backbone; raises CheckpointError."""
-        return self._load(Sam3Model, copy.deepcopy(self.config), placement)
+    def weights(self, reading: Reading) -> Weights:
+        """What `reading` brings of this folder's files; raises CheckpointError."""
+        try:
+            return reading.weights()
+        except torch.OutOfMemoryError:
+            raise
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise self._unusable(error) from None
 
-    def tracker(self, placement: Placement, detector: Sam3Model) -> Sam3TrackerModel:
+    def detector(self, weights: Weights) -> Sam3Model:
+        """The half that finds concepts, with the vision backbone; raises CheckpointError."""
+        return self._load(Sam3Model, copy.deepcopy(self.config), weights)
+
+    def tracker(self, weights: Weights, detector: Sam3Model) -> Sam3TrackerModel:
         """The half that picks objects, on the backbone of `detector`; raises CheckpointError.
 
-        Only its own neck, prompt encoder and mask decoder are read: the backbone is more than half
-        of all weights and is the same module in memory. Only where `has_tracker`.
+        Only its own neck, prompt encoder and mask decoder are built: the backbone is more than
+        half of all weights and is the same module in memory. Only where `has_tracker`.
         """
         config = copy.deepcopy(self.config)
         # A backbone without layers is what transformers builds and throws away here.
         config.tracker_config.vision_config.backbone_config.num_hidden_layers = 0
-        tracker = self._load(_Tracker, config, placement, TRACKER_NAMES)
+        tracker = self._load(Sam3TrackerModel, config, weights)
         tracker.vision_encoder.backbone = detector.vision_encoder.backbone
         return tracker
 
@@ -116,23 +110,24 @@ class Checkpoint:
         self,
         kind: type[PreTrainedModel],
         config: Any,
-        placement: Placement,
-        names: Mapping[str, str] | None = None,
+        weights: Weights,
     ) -> Any:
-        files = sorted(self.folder.glob("*.safetensors"))
         try:
-            loaded = load(kind, config, files, placement, names)
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            raise CheckpointError(
-                f"The weights in {self.folder} cannot be loaded: {_first_line(error)}. "
-                "Fetch them again with script/download-weights."
-            ) from None
+            loaded = load(kind, config, weights)
+        except torch.OutOfMemoryError:
+            raise
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise self._unusable(error) from None
         _refuse(self.folder, "missing", loaded.missing)
         _refuse(self.folder, "of another shape than config.json says", loaded.mismatched)
         _refuse(self.folder, "not finite (NaN or infinity)", loaded.not_finite)
         return loaded.model
+
+    def _unusable(self, error: Exception) -> CheckpointError:
+        return CheckpointError(
+            f"The weights in {self.folder} cannot be loaded: {_first_line(error)}. "
+            "Fetch them again with script/download-weights."
+        )
 
 
 def _read_config(folder: Path) -> Any:

@@ -19,8 +19,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import Sam3TrackerModel
 
-from sam3_image.checkpoint import FLOAT32_PARTS, Checkpoint
+from sam3_image.checkpoint import Checkpoint
 from sam3_image.errors import UserError
+from sam3_image.reading import FLOAT32_PARTS
 from sam3_image.weights import BAKED, REPOSITORY, fetch, token_of
 
 LICENCE_PAGE = "https://github.com/facebookresearch/sam3/blob/main/LICENSE"

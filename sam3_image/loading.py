@@ -1,4 +1,4 @@
-"""safetensors files → a transformers model, in little more than the time of reading them.
+"""Weights → a transformers model, in little more than the time of building it.
 
 The result is that of `from_pretrained`, whose names for weights are used here too. It differs in
 what it costs at full size: `from_pretrained` compiles a regular expression for each of 1,500
@@ -7,24 +7,16 @@ names, and looking for NaN afterwards reads all weights again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import rename_source_key
 from transformers.initialization import no_init_weights
 
-from sam3_image.device import Placement
-
-# Reading and converting wait for memory more than they compute.
-READERS = 4
+from sam3_image.reading import Weights
 
 
 @dataclass(frozen=True)
@@ -41,58 +33,28 @@ class Loaded:
     not_finite: list[str]
 
 
-def load(
-    kind: type[PreTrainedModel],
-    config: Any,
-    files: Sequence[Path],
-    placement: Placement,
-    names: Mapping[str, str] | None = None,
-) -> Loaded:
-    """A model of `kind` with the weights in `files`, in `placement.dtype` on its device.
-
-    names: renamings (pattern → replacement) beside transformers' own for this model. Weights in
-    `kind._keep_in_fp32_modules_strict` stay float32.
-    """
+def load(kind: type[PreTrainedModel], config: Any, weights: Weights) -> Loaded:
+    """A model of `kind` with its part of `weights`, on their device and in their dtypes."""
     with no_init_weights():
         model = kind(config)  # its weights are reserved but never written, which costs nothing
     expected = model.state_dict()
-    precise = tuple(getattr(kind, "_keep_in_fp32_modules_strict", None) or ())
-    renamings = get_model_conversion_mapping(model, dict(names) if names else None)
-    device = str(placement.device)
+    renamings = get_model_conversion_mapping(model)
     found: dict[str, torch.Tensor] = {}
     mismatched: dict[str, str] = {}
     not_finite: list[str] = []
-
-    def read(file: Any, key: str, name: str) -> None:
-        tensor = file.get_tensor(key)
+    for key, tensor in weights.tensors.items():
+        name, _ = rename_source_key(key, renamings, [], model.base_model_prefix, expected)
+        if name not in expected:
+            continue
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
             mismatched[name] = f"{name} {shapes}"
-            return
-        is_number = tensor.is_floating_point()
-        # Smallest and largest carry any NaN or infinity, and are looked for in the file's dtype.
-        if is_number and not all(end.isfinite() for end in tensor.aminmax()):
+            continue
+        if key in weights.not_finite:
             not_finite.append(name)
-        if is_number:
-            exact = any(part in name.split(".") for part in precise)
-            tensor = tensor.to(torch.float32 if exact else placement.dtype)
         found[name] = tensor
-
-    with ThreadPoolExecutor(READERS) as pool:
-        for path in files:
-            with safe_open(path, framework="pt", device=device) as file:
-                jobs = []
-                for key in file.keys():  # noqa: SIM118 (no dictionary)
-                    name, _ = rename_source_key(
-                        key, renamings, [], model.base_model_prefix, expected
-                    )
-                    if name in expected:
-                        jobs.append(pool.submit(read, file, key, name))
-                # disable=None: on a terminal only, in a log it would run into the next line.
-                for job in tqdm(jobs, "Loading weights", leave=False, disable=None):
-                    job.result()
     model.load_state_dict(found, strict=False, assign=True)
     missing = sorted(expected.keys() - found.keys() - mismatched.keys())
     # Buffers that are in no file have been made by the constructor, on the host.
-    model = model.to(placement.device).eval().requires_grad_(False)
+    model = model.to(weights.placement.device).eval().requires_grad_(False)
     return Loaded(model, missing, sorted(mismatched.values()), sorted(not_finite))

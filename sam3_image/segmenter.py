@@ -22,6 +22,7 @@ from sam3_image.finder import Finder
 from sam3_image.instances import Instances
 from sam3_image.picker import Picker
 from sam3_image.prompts import Find, Pick
+from sam3_image.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,15 @@ class Segmenter:
     """One checkpoint on one device."""
 
     def __init__(
-        self, checkpoint: Checkpoint, placement: Placement, budget: CacheBudget | None = None
+        self,
+        checkpoint: Checkpoint,
+        placement: Placement,
+        budget: CacheBudget | None = None,
+        reading: Reading | None = None,
     ) -> None:
         """Load both halves, the tracker's heads onto the detector's backbone.
+
+        reading: of the checkpoint's files to that placement, where it has begun already.
 
         The heads are 12 of 852 million weights: loading them at the first pick would save little
         and let a broken checkpoint pass `setup()`. Raises CheckpointError.
@@ -47,14 +54,15 @@ class Segmenter:
         self.placement = placement
         self._features = TensorCache(budget.features)
         self._texts = TensorCache(budget.texts)
-        detector = checkpoint.detector(placement)
+        weights = checkpoint.weights(reading or Reading(checkpoint.files, placement))
+        detector = checkpoint.detector(weights)
         self._encoder = Encoder(detector, placement, self._features)
         self._finder = Finder(
             detector, checkpoint.tokenizer(), self._encoder, placement, self._texts
         )
         self._picker: Picker | None = None
         if checkpoint.has_tracker:
-            tracker = checkpoint.tracker(placement, detector)
+            tracker = checkpoint.tracker(weights, detector)
             self._picker = Picker(tracker, self._encoder, placement)
 
     @property

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from sam3_image import export, overlap, prompts
-from sam3_image.checkpoint import Checkpoint
 from sam3_image.device import Placement
 from sam3_image.errors import shown
 from sam3_image.images import Image, Limits, open_image, require_download
@@ -19,8 +18,8 @@ from sam3_image.instances import Instances
 from sam3_image.memory import give_back, guarded, settle
 from sam3_image.output import Output
 from sam3_image.prompts import Find, Query
+from sam3_image.reading import Reading, weight_files
 from sam3_image.report import Report
-from sam3_image.segmenter import Segmenter
 from sam3_image.weights import Source, locate
 from sam3_image.workspace import Workspace
 
@@ -73,12 +72,17 @@ class Service:
         report = Report(print)
         with report.stage("setup"):
             folder = locate(settings.source)
+            reading = Reading(weight_files(folder), settings.placement)
+            # Imported only now: transformers takes seconds, in which the weights are read.
+            from sam3_image.checkpoint import Checkpoint
+            from sam3_image.segmenter import Segmenter
+
             checkpoint = Checkpoint.open(folder)
             report.say(
                 f"Loading {folder} ({checkpoint.bytes_on_disk / 1e6:.0f} MB) onto "
                 f"{settings.placement}"
             )
-            self._segmenter = Segmenter(checkpoint, settings.placement)
+            self._segmenter = Segmenter(checkpoint, settings.placement, reading=reading)
         if settings.source.is_demo:
             report.say(
                 "This is the demo checkpoint: it knows drawn shapes ('red circle', 'star'), "

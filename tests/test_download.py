@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sam3_image.checkpoint import Checkpoint
 from sam3_image.device import Placement
+from sam3_image.reading import Reading
 from tests.cog_server import REPOSITORY
 from tests.hub import TOKEN, Hub
 
@@ -69,7 +70,8 @@ def test_stores_what_images_use_in_bfloat16_with_the_licence(
     assert all("prompt_encoder" in name or "shared_image_embedding" in name for name in exact)
     assert all(torch.equal(tensor, full[name].to(tensor.dtype)) for name, tensor in stored.items())
     checkpoint = Checkpoint.open(target)
-    checkpoint.tracker(CPU, checkpoint.detector(CPU))
+    weights = checkpoint.weights(Reading(checkpoint.files, CPU))
+    checkpoint.tracker(weights, checkpoint.detector(weights))
 
 
 def test_resumes_what_was_interrupted(repository: Path, tmp_path: Path) -> None:

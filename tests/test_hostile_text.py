@@ -128,6 +128,7 @@ class _Bomb:
 def test_no_pickle_is_loaded(tiny_weights: Path, tmp_path: Path, name: str) -> None:
     """A checkpoint that has only a pickle, under whatever name, is refused and runs nothing."""
     from sam3_image.device import Placement
+    from sam3_image.segmenter import Segmenter
 
     folder, trace = tmp_path / "weights", tmp_path / "trace"
     folder.mkdir()
@@ -137,7 +138,7 @@ def test_no_pickle_is_loaded(tiny_weights: Path, tmp_path: Path, name: str) -> N
     (folder / name).write_bytes(pickle.dumps(_Bomb(trace)))
     placement = Placement.from_environment({"SAM3_DEVICE": "cpu"})
     with pytest.raises(CheckpointError) as caught:
-        Checkpoint.open(folder).detector(placement)
+        Segmenter(Checkpoint.open(folder), placement)
     assert "\n" not in str(caught.value)
     assert not trace.exists()
 

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Sam3Model, Sam3TrackerModel, Sam3VideoConfig
 
-from sam3_image.checkpoint import TRACKER_NAMES
+from sam3_image import reading
 from sam3_image.device import Placement
 from sam3_image.loading import Loaded, load
+from sam3_image.reading import FLOAT32_PARTS, Reading, weight_files
 
 KINDS = [Sam3Model, Sam3TrackerModel]
 TENSOR = "detector_model.dot_product_scoring.query_proj.weight"
@@ -23,9 +24,8 @@ NAME = TENSOR.removeprefix("detector_model.")
 
 def loaded(kind: type, folder: Path, dtype: torch.dtype = torch.float32) -> Loaded:
     config = copy.deepcopy(Sam3VideoConfig.from_pretrained(folder))
-    names = TRACKER_NAMES if kind is Sam3TrackerModel else None
-    files = sorted(folder.glob("*.safetensors"))
-    return load(kind, config, files, Placement(torch.device("cpu"), dtype), names)
+    reading = Reading(weight_files(folder), Placement(torch.device("cpu"), dtype))
+    return load(kind, config, reading.weights())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -42,23 +42,37 @@ def test_equals_from_pretrained(weights: Path, kind: Any, dtype: torch.dtype):
                 tensor = tensor.float()  # transformers rounds positions to the weights' dtype
                 torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=0)
                 continue
-            torch.testing.assert_close(ours[name], tensor, rtol=0, atol=0)
+            mine = ours[name].to(dtype) if name.startswith(FLOAT32_PARTS) else ours[name]
+            torch.testing.assert_close(mine, tensor, rtol=0, atol=0)
     assert not found.model.training
     assert not any(weight.requires_grad for weight in found.model.parameters())
     assert found.model.config._attn_implementation == expected.config._attn_implementation
 
 
 def test_parts_kept_in_float32(weights: Path):
-    class Kept(Sam3TrackerModel):
-        _keep_in_fp32_modules_strict = ("prompt_encoder",)
-
-    files = sorted(weights.glob("*.safetensors"))
-    config = Sam3VideoConfig.from_pretrained(weights)
-    placement = Placement(torch.device("cpu"), torch.bfloat16)
-    model = load(Kept, config, files, placement, TRACKER_NAMES).model
+    model = loaded(Sam3TrackerModel, weights, torch.bfloat16).model
     for name, weight in model.named_parameters():
-        kept = name.startswith("prompt_encoder.")
+        kept = name.startswith(FLOAT32_PARTS)
         assert weight.dtype == (torch.float32 if kept else torch.bfloat16), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_size_of_pieces_makes_no_difference(
+    weights: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+):
+    placement = Placement(torch.device("cpu"), dtype)
+    whole = Reading(weight_files(weights), placement).weights().tensors
+    monkeypatch.setattr(reading, "PIECE_BYTES", 1000)
+    small = Reading(weight_files(weights), placement).weights().tensors
+    assert whole.keys() == small.keys()
+    assert all(torch.equal(tensor, small[name]) for name, tensor in whole.items())
+
+
+def test_numbers_of_an_unknown_kind_are_refused(tmp_path: Path):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(4).to(torch.float8_e4m3fn)}, path)
+    with pytest.raises(ValueError, match="F8_E4M3"):
+        Reading([path], Placement(torch.device("cpu"), torch.float32)).weights()
 
 
 @pytest.fixture
