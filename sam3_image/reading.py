@@ -67,7 +67,7 @@ class Reading:
     def __init__(self, files: Sequence[Path], placement: Placement) -> None:
         """Begin to read safetensors `files`, which stay mapped where nothing is converted."""
         pool = ThreadPoolExecutor(1, "weights")
-        self._weights: Future[Weights] = pool.submit(_read, tuple(files), placement)
+        self._weights: Future[Weights] = pool.submit(_read_alone, tuple(files), placement)
         pool.shutdown(wait=False)
 
     def weights(self) -> Weights:
@@ -82,6 +82,16 @@ class _Entry:
     shape: tuple[int, ...]
     start: int  # bytes after the header
     end: int
+
+
+def _read_alone(files: Sequence[Path], placement: Placement) -> Weights:
+    """Read on one core: torch would take all of them, and the imports need theirs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _read(files, placement)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _read(files: Sequence[Path], placement: Placement) -> Weights:
