@@ -1,6 +1,7 @@
 """A cancel that hits a thread being born ends the prediction instead of hanging the server.
 
-The race itself is run over HTTP in `test_faults.py`; here the unlucky moment is made to happen.
+The race itself is run over HTTP in `test_interruptions.py`; here the unlucky moment is made to
+happen.
 """
 
 from __future__ import annotations

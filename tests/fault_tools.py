@@ -1,0 +1,78 @@
+"""What the tests of faults and of interruptions share: requests, and what must hold after each."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from tests.cog_server import CogServer, Result, png
+
+SECONDS = 60
+RNG = np.random.default_rng(0)
+SMALL = png(RNG.integers(0, 255, (60, 80, 3), dtype=np.uint8))
+USUAL: dict[str, Any] = {"image": SMALL, "prompt": "red circle", "threshold": 0.0}
+# Flat, so the file is small; the overlay's PNG is of 1,500 × 2,000 noisy pixels all the same.
+LARGE = png(RNG.integers(0, 255, (60, 80, 3), dtype=np.uint8).repeat(25, 0).repeat(25, 1))
+SLOW: dict[str, Any] = {
+    "image": LARGE,
+    "prompts": [f"circle number {number}" for number in range(16)],
+    "threshold": 0.0,
+    "save_overlay": True,
+    "annotation_format": "polygon",
+}
+
+
+def worker(server: CogServer) -> psutil.Process:
+    """The process in which the predictor runs."""
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    return max(children, key=lambda child: child.memory_info().rss)
+
+
+def workspace(server: CogServer) -> Path:
+    """The folder of that server's downloads and results."""
+    (folder,) = server.temporary.glob("sam3-image-*")
+    return folder
+
+
+def left_over(server: CogServer) -> list[str]:
+    return [path.name for path in workspace(server).rglob("*") if path.is_file()]
+
+
+def assert_works(server: CogServer) -> None:
+    """The next prediction is as if nothing had been."""
+    server.wait_for("READY", seconds=SECONDS)
+    result = server.predict(**USUAL)
+    assert result.status == "succeeded", result.error
+    assert result.files()
+    assert left_over(server) == ["masks.zip"]
+
+
+def assert_one_line(result: Result, *words: str) -> None:
+    assert result.status == "failed"
+    for word in words:
+        assert word in result.error
+    assert "Traceback" not in result.error
+    assert "\n" not in result.error.strip()
+
+
+def start(server: CogServer, name: str, inputs: dict[str, Any]) -> None:
+    """Begin a prediction and return while it runs."""
+    answer = server.send("PUT", f"/predictions/{name}", inputs, headers={"Prefer": "respond-async"})
+    assert answer.status_code == 202
+
+
+@contextlib.contextmanager
+def in_background(server: CogServer, inputs: dict[str, Any]) -> Iterator[list[Result]]:
+    """A synchronous prediction in another thread; its result is in the list afterwards."""
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(server.predict(**inputs)))
+    thread.start()
+    server.wait_for("BUSY", seconds=SECONDS)
+    yield results
+    thread.join(SECONDS)
