@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ TOKENIZERS = ("tokenizer.json", "vocab.json")
 MODEL_TYPES = ("sam3_video", "sam3")
 # How many faulty weights an error names.
 NAMED = 3
+# How the names of each half begin in a checkpoint of both → in its class. A checkpoint of the
+# detector alone has the names of the class.
+DETECTOR_NAMES = {"detector_model.": ""}
+TRACKER_NAMES = {
+    "detector_model.vision_encoder.backbone.": "vision_encoder.backbone.",
+    "tracker_neck.": "vision_encoder.neck.",
+    "tracker_model.": "",
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,7 @@ class Checkpoint:
 
     def detector(self, weights: Weights) -> Sam3Model:
         """The half that finds concepts, with the vision backbone; raises CheckpointError."""
-        return self._load(Sam3Model, copy.deepcopy(self.config), weights)
+        return self._load(Sam3Model, copy.deepcopy(self.config), weights, DETECTOR_NAMES)
 
     def tracker(self, weights: Weights, detector: Sam3Model) -> Sam3TrackerModel:
         """The half that picks objects, on the backbone of `detector`; raises CheckpointError.
@@ -102,7 +111,7 @@ class Checkpoint:
         config = copy.deepcopy(self.config)
         # A backbone without layers is what transformers builds and throws away here.
         config.tracker_config.vision_config.backbone_config.num_hidden_layers = 0
-        tracker = self._load(Sam3TrackerModel, config, weights)
+        tracker = self._load(Sam3TrackerModel, config, weights, TRACKER_NAMES)
         tracker.vision_encoder.backbone = detector.vision_encoder.backbone
         return tracker
 
@@ -111,9 +120,10 @@ class Checkpoint:
         kind: type[PreTrainedModel],
         config: Any,
         weights: Weights,
+        prefixes: Mapping[str, str],
     ) -> Any:
         try:
-            loaded = load(kind, config, weights)
+            loaded = load(kind, config, weights, prefixes)
         except torch.OutOfMemoryError:
             raise
         except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:

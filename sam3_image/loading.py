@@ -1,22 +1,23 @@
 """Weights → a transformers model, in little more than the time of building it.
 
-The result is that of `from_pretrained`, whose names for weights are used here too. It differs in
-what it costs at full size: `from_pretrained` compiles a regular expression for each of 1,500
-names, and looking for NaN afterwards reads all weights again.
+The result is that of `from_pretrained`. It differs in what it costs at full size: `from_pretrained`
+compiles a regular expression for each of 1,500 names, and looking for NaN afterwards reads all
+weights again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import rename_source_key
 from transformers.initialization import no_init_weights
 
-from sam3_image.reading import Weights
+from sam3_image.reading import Weights, target
+from sam3_image.stored import compute_in
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,24 @@ class Loaded:
     not_finite: list[str]
 
 
-def load(kind: type[PreTrainedModel], config: Any, weights: Weights) -> Loaded:
-    """A model of `kind` with its part of `weights`, on their device and in their dtypes."""
+def load(
+    kind: type[PreTrainedModel], config: Any, weights: Weights, prefixes: Mapping[str, str]
+) -> Loaded:
+    """A model of `kind` with its part of `weights`, on their device.
+
+    prefixes: how the names of that part begin in the files → in the model; the first that fits.
+    It computes in the dtypes of `target()`, and its weights are in them too, but for linear layers
+    whose file is narrower: see `stored.py`.
+    """
     with no_init_weights():
         model = kind(config)  # its weights are reserved but never written, which costs nothing
     expected = model.state_dict()
-    renamings = get_model_conversion_mapping(model)
     found: dict[str, torch.Tensor] = {}
+    stored: list[str] = []
     mismatched: dict[str, str] = {}
     not_finite: list[str] = []
     for key, tensor in weights.tensors.items():
-        name, _ = rename_source_key(key, renamings, [], model.base_model_prefix, expected)
+        name = _renamed(key, prefixes)
         if name not in expected:
             continue
         if tensor.shape != expected[name].shape:
@@ -52,9 +60,23 @@ def load(kind: type[PreTrainedModel], config: Any, weights: Weights) -> Loaded:
             continue
         if key in weights.not_finite:
             not_finite.append(name)
-        found[name] = tensor
+        dtype = target(key, tensor.dtype, weights.placement)
+        layer, _, leaf = name.rpartition(".")
+        is_linear = leaf == "weight" and type(model.get_submodule(layer)) is nn.Linear
+        if is_linear and tensor.dtype.itemsize < dtype.itemsize:
+            stored.append(layer)
+            dtype = tensor.dtype
+        found[name] = tensor.to(dtype)
     model.load_state_dict(found, strict=False, assign=True)
     missing = sorted(expected.keys() - found.keys() - mismatched.keys())
     # Buffers that are in no file have been made by the constructor, on the host.
+    compute_in(model, stored, weights.placement.dtype)
     model = model.to(weights.placement.device).eval().requires_grad_(False)
     return Loaded(model, missing, sorted(mismatched.values()), sorted(not_finite))
+
+
+def _renamed(key: str, prefixes: Mapping[str, str]) -> str:
+    for old, new in prefixes.items():
+        if key.startswith(old):
+            return new + key.removeprefix(old)
+    return key

@@ -1,9 +1,9 @@
 """Weights from disk to the device, while Python is still busy with imports.
 
-Importing transformers keeps one core busy for seconds; reading 850 M weights and converting them
-takes about as long and needs nothing but torch. So reading begins first, in a thread of its own.
-It goes in few large pieces: one operation per weight would have to wait for the importing thread
-to let go of Python's lock 1,500 times, 5 ms each.
+Importing transformers keeps one core busy for seconds; reading 850 M weights, looking for NaN and
+copying them to a GPU needs nothing but torch. So reading begins first, in a thread of its own. It
+goes in few large pieces: one operation per weight would have to wait for the importing thread to
+let go of Python's lock 1,500 times, 5 ms each.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def weight_files(folder: Path) -> list[Path]:
 class Weights:
     """All tensors of some files by their names there, on the device of `placement`.
 
-    Floating-point ones are in its dtype, but for FLOAT32_PARTS. not_finite: names of those that
-    hold NaN or infinity.
+    On a GPU they are in the dtype of `target()`; on a CPU still in that of the file, which they
+    are a view of. not_finite: names of those that hold NaN or infinity.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -67,7 +67,7 @@ class Reading:
     def __init__(self, files: Sequence[Path], placement: Placement) -> None:
         """Begin to read safetensors `files`, which stay mapped where nothing is converted."""
         pool = ThreadPoolExecutor(1, "weights")
-        self._weights: Future[Weights] = pool.submit(_read_alone, tuple(files), placement)
+        self._weights: Future[Weights] = pool.submit(_read, tuple(files), placement)
         pool.shutdown(wait=False)
 
     def weights(self) -> Weights:
@@ -82,16 +82,6 @@ class _Entry:
     shape: tuple[int, ...]
     start: int  # bytes after the header
     end: int
-
-
-def _read_alone(files: Sequence[Path], placement: Placement) -> Weights:
-    """Read on one core: torch would take all of them, and the imports need theirs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _read(files, placement)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _read(files: Sequence[Path], placement: Placement) -> Weights:
@@ -116,7 +106,9 @@ def _read(files: Sequence[Path], placement: Placement) -> Weights:
                 )
             # Smallest and largest carry any NaN or infinity.
             sound = not first.dtype.is_floating_point or not size or _is_finite(raw)
-            whole = raw.to(placement.device, _target(first, placement))
+            whole = raw
+            if placement.device.type != "cpu":
+                whole = raw.to(placement.device, target(first.name, first.dtype, placement))
             for entry in piece:
                 begin = (entry.start - first.start) // first.dtype.itemsize
                 count = math.prod(entry.shape)
@@ -137,7 +129,7 @@ def _pieces(header: dict[str, Any]) -> Iterator[list[_Entry]]:
         for name, tensor in tensors.items()
     ]
     entries.sort(key=lambda entry: entry.start)
-    for _, alike in groupby(entries, lambda entry: (entry.dtype, _is_exact(entry))):
+    for _, alike in groupby(entries, lambda entry: (entry.dtype, _is_exact(entry.name))):
         piece: list[_Entry] = []
         for entry in alike:
             if piece and entry.end - piece[0].start > PIECE_BYTES:
@@ -147,14 +139,15 @@ def _pieces(header: dict[str, Any]) -> Iterator[list[_Entry]]:
         yield piece
 
 
-def _is_exact(entry: _Entry) -> bool:
-    return any(part in entry.name.split(".") for part in FLOAT32_PARTS)
+def target(name: str, dtype: torch.dtype, placement: Placement) -> torch.dtype:
+    """The dtype that a tensor of that name and dtype is used in."""
+    if not dtype.is_floating_point:
+        return dtype
+    return torch.float32 if _is_exact(name) else placement.dtype
 
 
-def _target(entry: _Entry, placement: Placement) -> torch.dtype:
-    if not entry.dtype.is_floating_point:
-        return entry.dtype
-    return torch.float32 if _is_exact(entry) else placement.dtype
+def _is_exact(name: str) -> bool:
+    return any(part in name.split(".") for part in FLOAT32_PARTS)
 
 
 def _is_finite(values: torch.Tensor) -> bool:

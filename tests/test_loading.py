@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import Sam3Model, Sam3TrackerModel, Sam3VideoConfig
 
 from sam3_image import reading
+from sam3_image.checkpoint import DETECTOR_NAMES, TRACKER_NAMES
 from sam3_image.device import Placement
+from sam3_image.download import store
 from sam3_image.loading import Loaded, load
 from sam3_image.reading import FLOAT32_PARTS, Reading, weight_files
 
@@ -25,7 +27,8 @@ NAME = TENSOR.removeprefix("detector_model.")
 def loaded(kind: type, folder: Path, dtype: torch.dtype = torch.float32) -> Loaded:
     config = copy.deepcopy(Sam3VideoConfig.from_pretrained(folder))
     reading = Reading(weight_files(folder), Placement(torch.device("cpu"), dtype))
-    return load(kind, config, reading.weights())
+    names = TRACKER_NAMES if kind is Sam3TrackerModel else DETECTOR_NAMES
+    return load(kind, config, reading.weights(), names)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -66,6 +69,25 @@ def test_the_size_of_pieces_makes_no_difference(
     small = Reading(weight_files(weights), placement).weights().tensors
     assert whole.keys() == small.keys()
     assert all(torch.equal(tensor, small[name]) for name, tensor in whole.items())
+
+
+def test_half_the_bytes_compute_the_same(weights: Path, tmp_path: Path):
+    """On a CPU linear weights stay as the file has them; the answers are still float32's."""
+    store(weights, tmp_path / "half")
+    expected = Sam3Model.from_pretrained(tmp_path / "half", dtype=torch.float32).eval()
+    found = loaded(Sam3Model, tmp_path / "half").model
+    linear = [layer for layer in found.modules() if isinstance(layer, torch.nn.Linear)]
+    assert len(linear) > 50
+    assert all(layer.weight.dtype == torch.bfloat16 for layer in linear)
+    side = found.config.vision_config.backbone_config.image_size
+    inputs = {
+        "pixel_values": torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)),
+        "input_ids": torch.tensor([[1, 2, 3]]),
+    }
+    with torch.inference_mode():
+        ours, theirs = found(**inputs), expected(**inputs)
+    for name in ("pred_masks", "pred_boxes", "pred_logits", "presence_logits"):
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=0)
 
 
 def test_numbers_of_an_unknown_kind_are_refused(tmp_path: Path):
