@@ -176,11 +176,25 @@ def _demo(scratch: Path) -> list[Row]:
 
 def _full_size(scratch: Path, keep: Path) -> list[Row]:
     half, single = full_size.half(keep), full_size.single(keep)
-    rows = _start(half, single)
+    rows = _start(half, single) + _tasks(half)
     photo = pictures.save_photo(scratch / "full.jpg", SMALL.size)
     whole = Whole(Setup(half, torch.device("cpu"), threshold=1.0), scratch)
     section = "Whole predictions, full size with random weights, CPU, float32"
     return rows + whole.rows(section, [photo], (4, 16), warm=False)
+
+
+def _tasks(folder: Path) -> list[Row]:
+    """Peak memory of processes that load the model and answer one prompt, or one of each task."""
+    peak = {
+        what: [measure.in_own_process("benchmarks.tasks", what, str(folder))["peak"] / MB]
+        for what in ("plain", "find", "both")
+    }
+    section = "Peak memory, full size with random weights, CPU: one picture, one prompt"
+    both = {"plain": peak["find"], "ours": peak["both"]}
+    return [
+        _row(section, "find", {"plain": peak["plain"], "ours": peak["find"]}, "MB"),
+        _row(section, "ours: find alone (left) against find and pick (right)", both, "MB"),
+    ]
 
 
 def _start(half: Path, single: Path, rounds: int = 3) -> list[Row]:
