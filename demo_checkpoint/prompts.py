@@ -34,11 +34,11 @@ class Prompt:
 class PromptMix:
     """Chances of each sort of prompt; they add up to one."""
 
-    present: float = 0.37
-    near_miss: float = 0.25
-    absent: float = 0.05
-    unknown: float = 0.05
-    exemplar: float = 0.16
+    present: float = 0.35
+    near_miss: float = 0.24
+    absent: float = 0.04
+    unknown: float = 0.07
+    exemplar: float = 0.18
     negative: float = 0.12
 
 
@@ -156,7 +156,7 @@ def _with_exemplars(kinds: list[Kind], negative: bool, rng: np.random.Generator)
         wanted |= lookalikes(kinds, second)
     elif len(like) > 1 and rng.random() < 0.3:
         boxes.append((int(rng.choice(sorted(like - {first}))), True))
-    if rng.random() < 0.25:
+    if rng.random() < 0.4:
         shape, colour, _ = kinds[first]
         concept = Concept(shape, colour if rng.random() < 0.4 else None)
         matching = {i for i, kind in enumerate(kinds) if concept.matches(*kind)}

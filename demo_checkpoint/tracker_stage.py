@@ -25,12 +25,14 @@ from demo_checkpoint.losses import dice_loss, mask_error
 class TrackerOptions:
     """`objects`: asked about per scene and step. `rounds`: answers per object, each but the first
     after one more click. `background`: share of first clicks that hit nothing. `kinds`: chances of
-    beginning with a click, a box, both."""
+    beginning with a click, a box, both. `neck_rate`: learning rate of its own neck over the
+    others'."""
 
     objects: int = 6
     rounds: int = 3
     background: float = 0.06
     kinds: tuple[float, float, float] = (0.4, 0.4, 0.2)
+    neck_rate: float = 0.5
 
 
 NECK_SHRINK = 0.15

@@ -1,10 +1,11 @@
 """Make a demo checkpoint from nothing: `python -m demo_checkpoint.train --output weights/demo`.
 
-Draws scenes, trains the vision encoder, then the concept half and the visual half on it, and
-writes the folder. Everything is seeded, saved every two minutes and resumed from `--work` when
-started again. `--budget 0.001` does all of it in about a minute, to see that the path is alive;
-what comes out then loads but finds nothing. `--stages` runs only some of the stages: the two
-halves do not need each other and can train at the same time in two processes.
+Draws scenes, trains the vision encoder alone, then together with the concept half, then the visual
+half on it, and writes the folder. Everything is seeded, saved every two minutes and resumed from
+`--work` when started again. `--budget 0.001` does all of it in about a minute, to see that the
+path is alive; what comes out then loads but finds nothing. `--stages` runs only some of the
+stages: `tracker` may begin in another process while `concept` still trains, as long as it ends
+after it.
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ FULL = SceneOptions()
 
 
 _VISION = StageOptions(steps=12000, batch=8)
-_CONCEPT = StageOptions(steps=6000, batch=6, rate=1.2e-3)
-_TRACKER = StageOptions(steps=4000, batch=6, rate=1e-3)
+_CONCEPT = StageOptions(steps=12000, batch=12, rate=1e-3)
+_TRACKER = StageOptions(steps=7000, batch=6, rate=1e-3)
+# How often the tracker looks for a newer backbone.
+FOLLOW_SECONDS = 150.0
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,13 @@ def _concept(worker: Worker, work: Path, plan: Plan, device: str, seed: int, poo
 def _tracker(worker: Worker, work: Path, plan: Plan, device: str, seed: int, pools: dict) -> None:
     setting = _setting(worker, device, seed, pools["full"] + pools["dense"], [], 0.0)
     train_tracker(
-        worker, work / "tracker", plan.tracker, TrackerOptions(), setting, work / "vision"
+        worker,
+        work / "tracker",
+        plan.tracker,
+        TrackerOptions(),
+        setting,
+        work / "concept",
+        FOLLOW_SECONDS,
     )
 
 

@@ -38,6 +38,10 @@ from demo_checkpoint.vocabulary import COLOURS, SHAPES, TEXTURES
 
 # The neck's coarsest level is computed by transformers but read by nothing: it is not trained.
 UNUSED_LEVEL = "neck.fpn_layers.3"
+# The one place from which features can know where in the picture they are. It has to outgrow its
+# tiny start, or two objects that look alike stay one.
+POSITIONS = "backbone.embeddings.position_embeddings"
+POSITIONS_RATE = 5.0
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def train_vision(worker: Worker, folder: Path, options: StageOptions, setting: S
         {"vision": vision, "heads": heads},
         options,
         worker,
-        slower={f"vision.{UNUSED_LEVEL}": 0},
+        slower={f"vision.{UNUSED_LEVEL}": 0, f"vision.{POSITIONS}": POSITIONS_RATE},
     )
     stage.resume()
     source = setting.source(stage)
@@ -125,14 +129,16 @@ def train_vision(worker: Worker, folder: Path, options: StageOptions, setting: S
 class ConceptOptions:
     """How the concept half trains.
 
-    `prompts`: per scene and step. `vision_rate`, `neck_rate`: learning rates of the backbone and
-    of the detector's own neck over the others', 0 to freeze. `vision_weight`: of stage 1's loss,
-    which keeps the features in shape. `near_until`: share of the steps after which queries are
-    matched by their answers alone.
+    `asked`: scenes of a batch that are asked about; the others only teach the backbone, which
+    needs to see far more scenes than the heads. `prompts`: per scene asked about. `vision_rate`,
+    `neck_rate`: learning rates of the backbone and of the detector's own neck over the others',
+    0 to freeze. `vision_weight`: of stage 1's loss, which goes on. `near_until`: share of the
+    steps after which queries are matched by their answers alone.
     """
 
-    prompts: int = 8
-    vision_rate: float = 0.0
+    asked: int = 6
+    prompts: int = 7
+    vision_rate: float = 0.5
     neck_rate: float = 1.0
     vision_weight: float = 0.4
     near_until: float = 0.6
@@ -158,14 +164,8 @@ def train_concept(
     concept: ConceptOptions,
     setting: Setting,
     start: dict[str, dict[str, Tensor]],
-    follow: Path | None = None,
-    follow_seconds: float = 120.0,
 ) -> None:
-    """Stage 2; `start`: state dicts "vision" and "heads" from stage 1, or "detector".
-
-    With `follow`, the folder of a stage that still trains the vision encoder, the (frozen)
-    encoder is read again from there every `follow_seconds`.
-    """
+    """Stage 2; `start`: state dicts "vision" and "heads" from stage 1, or "detector"."""
     torch.manual_seed(setting.seed + 1)
     detector = new_detector(start.get("vision"))
     heads, cells = VisionHeads(), EncoderHead()
@@ -177,8 +177,8 @@ def train_concept(
     channels_last(detector.vision_encoder.neck, detector.mask_decoder, heads)
     slower = {
         "detector.vision_encoder.backbone": concept.vision_rate,
+        f"detector.vision_encoder.{POSITIONS}": POSITIONS_RATE if concept.vision_rate else 0.0,
         "detector.vision_encoder.neck": concept.neck_rate,
-        "heads": concept.vision_rate,
         f"detector.vision_encoder.{UNUSED_LEVEL}": 0.0,
         "detector.text_encoder.text_projection": 0.0,
     }
@@ -188,12 +188,9 @@ def train_concept(
     rng = np.random.default_rng((setting.seed, 5, worker.rank, stage.step))
     words = Words(build_tokenizer())
     positions = _positions(detector, setting.device)
-    read = time.monotonic()
     while not stage.done:
-        if follow and time.monotonic() - read > follow_seconds:
-            detector.vision_encoder.load_state_dict(detector_vision(follow))
-            read = time.monotonic()
-        batch = next(source)
+        seen = next(source)
+        batch = seen.first(concept.asked)
         asked = [
             [sample_prompt(kinds, concept.mix, rng) for _ in range(concept.prompts)]
             for kinds in scene_kinds(batch)
@@ -202,11 +199,10 @@ def train_concept(
         loss_options = concept.loss
         near = loss_options.near * max(0.0, 1 - stage.progress / concept.near_until)
         with autocast(setting.device):
-            levels = pyramid(detector.vision_encoder, batch.pixels)
-            terms = {}
-            if concept.vision_rate > 0 and concept.vision_weight > 0:
-                dense = vision_loss(heads, tuple(levels), batch)
-                terms["vision"] = concept.vision_weight * torch.stack(list(dense.values())).sum()
+            levels = pyramid(detector.vision_encoder, seen.pixels, fine=concept.asked)
+            dense = vision_loss(heads, tuple(levels), seen)
+            terms = {"vision": concept.vision_weight * torch.stack(list(dense.values())).sum()}
+            levels = [level[: concept.asked] for level in levels]
             found = answer(detector, tuple(levels), positions, prompts)
             answers, matched = concept_loss(found, prompts, batch, near, loss_options)
             terms |= answers
@@ -264,21 +260,25 @@ def train_tracker(
     setting: Setting,
     detector_folder: Path,
     follow_seconds: float | None = None,
+    start: dict[str, Tensor] | None = None,
 ) -> None:
     """Stage 3, on the backbone of the detector in `detector_folder`, which stays as it is.
 
     With `follow_seconds`, the detector may still be training: its backbone is read again that
-    often.
+    often. `start`: state dict of a tracker to go on from.
     """
     torch.manual_seed(setting.seed + 2)
     model = new_tracker()
-    vision = detector_vision(detector_folder)
-    model.vision_encoder.load_state_dict(vision)
-    quieten_neck(model)
+    if start is not None:
+        model.load_state_dict(start)
+        _take_backbone(model, detector_vision(detector_folder))
+    else:
+        model.vision_encoder.load_state_dict(detector_vision(detector_folder))
+        quieten_neck(model)
     channels_last(model.vision_encoder.neck)
     model.to(setting.device)
     frozen = {"tracker.vision_encoder.backbone": 0.0, f"tracker.vision_encoder.{UNUSED_LEVEL}": 0.0}
-    frozen["tracker.vision_encoder.neck"] = 0.3
+    frozen["tracker.vision_encoder.neck"] = tracker.neck_rate
     stage = Stage(folder, {"tracker": model}, options, worker, frozen)
     if stage.resume():
         _take_backbone(model, detector_vision(detector_folder))

@@ -18,6 +18,7 @@ from demo_checkpoint.vocabulary import COLOURS, SHAPES, TEXTURES
 
 COUNTS = (len(SHAPES), len(COLOURS), len(TEXTURES))
 KIND_WEIGHTS = (2.0, 0.7, 0.7)  # shapes are by far the last to be learnt
+PLACE_WEIGHT = 2.0
 BOX_SCALE = 4.0  # brings offsets of a typical object to the order of one
 
 
@@ -33,6 +34,7 @@ class VisionHeads(nn.Module):
             nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, 65)
         )
         self.embed = nn.Conv2d(WIDTH, WIDTH, 1)
+        self.places = nn.ModuleList(nn.Conv2d(WIDTH, 2, 1) for _ in range(3))
 
 
 def vision_loss(heads: VisionHeads, levels: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
@@ -42,7 +44,7 @@ def vision_loss(heads: VisionHeads, levels: tuple[Tensor, ...], batch: Batch) ->
     scenes only, since it is most of the cost.
     """
     fine, middle, coarse = levels[:3]
-    terms: dict[str, Tensor] = {}
+    terms = {"place": _place_loss(heads, levels)}
     for name, head, features, cells in (
         ("coarse", heads.coarse, coarse, GRID),
         ("middle", heads.middle, middle, 2 * GRID),
@@ -61,6 +63,21 @@ def vision_loss(heads: VisionHeads, levels: tuple[Tensor, ...], batch: Batch) ->
     terms["fine_box"] = 0.5 * _box_loss(predicted[:, 1:], owner, seen, batch, MASK_SIZE)
     terms.update(_mask_terms(heads, coarse, fine, batch))
     return terms
+
+
+def _place_loss(heads: VisionHeads, levels: tuple[Tensor, ...]) -> Tensor:
+    """Where in the picture is this cell? Asked of every level.
+
+    Nothing else makes features say it, and without it two objects that look alike have the same
+    features: whatever mask one of them gets, it covers both.
+    """
+    total = levels[0].new_zeros((), dtype=torch.float32)
+    for head, features in zip(heads.places, levels, strict=False):
+        side = features.shape[-1]
+        place = (torch.arange(side, device=features.device) + 0.5) / side * 2 - 1
+        target = torch.stack([place.expand(side, side), place[:, None].expand(side, side)])
+        total = total + PLACE_WEIGHT * (head(features).float() - target).square().mean()
+    return total
 
 
 def cell_owners(batch: Batch, cells: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -90,11 +107,11 @@ def _object_loss(logits: Tensor, seen: Tensor, weight: Tensor) -> Tensor:
 def _kind_loss(logits: Tensor, owner: Tensor, seen: Tensor, batch: Batch) -> Tensor:
     picture, row, column = seen.nonzero(as_tuple=True)
     kinds = batch.kinds[picture, owner[seen]]
-    # Each object counts alike, however many cells it covers, up to a square root.
+    # Nearly alike for each object, however many cells it covers: the small are the hard ones.
     _, index, counts = torch.unique(
         picture * 64 + owner[seen], return_inverse=True, return_counts=True
     )
-    share = counts[index].float().rsqrt()
+    share = counts[index].float() ** -0.75
     share = share / share.sum().clamp(min=1e-6)
     chosen = logits[picture, :, row, column]
     total = logits.new_zeros(())
