@@ -25,10 +25,6 @@ DEMO = Path(__file__).resolve().parents[1] / "weights" / "demo"
 SCENES = int(os.environ.get("DEMO_SCENES", "40"))
 
 
-# Trained too short: two objects that look exactly alike both get the mask of the pair.
-TWINS = pytest.mark.xfail(strict=False, reason="masks of identical objects are not told apart yet")
-
-
 @pytest.fixture(scope="module")
 def halves() -> Halves:
     torch.set_num_threads(1)
@@ -60,7 +56,8 @@ def test_it_finds_the_red_circle_and_nothing_else(halves: Halves) -> None:
     assert iou(found[0], objects[0].mask) > 0.75
 
 
-@TWINS
+# Trained too short: two objects in one row that look exactly alike share the mask of the pair.
+@pytest.mark.xfail(strict=True, reason="masks of identical objects are not always told apart yet")
 def test_it_tells_twins_apart(halves: Halves) -> None:
     image, objects = arranged(["red circle", "blue square", "red circle", "red star"])
     wanted = [o.mask for o in objects if o.name == "red circle"]
@@ -83,7 +80,6 @@ def test_an_exemplar_finds_what_is_in_its_box(halves: Halves) -> None:
     assert iou(found[0], objects[1].mask) > 0.75
 
 
-@TWINS
 def test_an_exemplar_finds_its_lookalikes(halves: Halves) -> None:
     image, objects = arranged(["green star", "blue square", "green star", "green circle"])
     (found,) = halves.find(image, [Question("visual", ((objects[0].box, True),))])
@@ -114,12 +110,12 @@ def test_the_figures_hold_on_scenes_by_another_hand(halves: Halves) -> None:
     report = evaluate(halves, pictures)
     print(table(report))
     # Floors under what the model card states; issue 3 asks for a text F1 of 0.92 here.
-    assert report.text.f1() >= 0.75
-    assert report.exemplar.f1() >= 0.75
-    assert np.mean(report.absent) <= 0.12
-    assert np.mean(report.unknown) <= 0.15
-    assert np.mean(report.click) >= 0.65
-    assert np.mean(report.box) >= 0.6
+    assert report.text.f1() >= 0.85
+    assert report.exemplar.f1() >= 0.85
+    assert np.mean(report.absent) <= 0.08
+    assert np.mean(report.unknown) <= 0.08
+    assert np.mean(report.click) >= 0.75
+    assert np.mean(report.box) >= 0.75
 
 
 def test_both_precisions_find_the_same_instances(halves: Halves) -> None:

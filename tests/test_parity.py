@@ -30,7 +30,7 @@ SEEDS = range(21)  # for text, which the drop-in interface promises
 FEWER = range(8)  # for each of the ten other kinds of prompt
 TEXTS = ["red circle", "blue square", "striped star", "circle", "person"]
 # Low, so that there are always masks to compare, also of weak instances.
-THRESHOLD = 0.02
+THRESHOLD = 0.001
 # Of all pixels, how many may differ because a sum was rounded in another order.
 PIXELS = 1e-6
 NUMBERS = 1e-5

@@ -94,9 +94,6 @@ def test_a_negative_exemplar_takes_its_lookalikes_away(server: CogServer) -> Non
     assert found(narrowed, objects) == {0, 2, 4}
 
 
-# The demo checkpoint narrows a text by negative exemplars (the test above), not yet by positive
-# ones. Strict: the day it does, this mark has to go.
-@pytest.mark.xfail(strict=True, reason="the demo checkpoint is not trained to the end")
 def test_text_with_an_exemplar_is_narrower_than_text(server: CogServer) -> None:
     names = ["red circle", "blue circle", "red circle", "blue circle"]
     picture, objects = arranged(names)
@@ -105,7 +102,7 @@ def test_text_with_an_exemplar_is_narrower_than_text(server: CogServer) -> None:
     assert found(narrowed, objects) == {1, 3}
 
 
-# Measured at 0.78 for a click and 0.71 for a box. Strict, as above.
+# Measured at 0.82 for a click and 0.82 for a box. Strict: the day it does, this mark has to go.
 @pytest.mark.xfail(strict=True, reason="the demo checkpoint is not trained to the end")
 def test_clicks_and_boxes_give_the_object(server: CogServer) -> None:
     clicked: list[float] = []
@@ -133,8 +130,6 @@ def test_clicks_and_boxes_give_the_object(server: CogServer) -> None:
     assert np.mean(boxed) >= 0.85
 
 
-# 15 % of what the point hits stays. Strict, as above.
-@pytest.mark.xfail(strict=True, reason="the demo checkpoint is not trained to the end")
 def test_a_negative_point_takes_away_what_it_hits(server: CogServer) -> None:
     picture, objects = arranged(["red square", "red square"], (400, 200), diameter=0.5)
     around = [10.0, 20.0, 390.0, 180.0]
