@@ -28,24 +28,23 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_weights() -> Path:
-    """The demo checkpoint, for tests that assert meaning."""
-    if not list(DEMO.glob("*.safetensors")):
-        pytest.skip("weights/demo is not there: nothing about meaning can be tested")
+def weights() -> Path:
+    """The demo checkpoint. It ships: without it this is no whole clone, and nothing is skipped."""
+    assert list(DEMO.glob("*.safetensors")), f"{DEMO} is missing: git checkout {DEMO}"
     return DEMO
-
-
-@pytest.fixture(scope="session")
-def weights(request: pytest.FixtureRequest) -> Path:
-    """The demo checkpoint, or a random one where it is not there."""
-    there = list(DEMO.glob("*.safetensors"))
-    return DEMO if there else request.getfixturevalue("tiny_weights")
 
 
 @pytest.fixture(scope="session")
 def server(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CogServer]:
     """Cog's HTTP server with this repository's predictor, ready; one for the whole session."""
     with CogServer(tmp_path_factory.mktemp("server"), {"SAM3_WEIGHTS": str(weights)}) as running:
+        yield running.ready()
+
+
+@pytest.fixture(scope="module")
+def own(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CogServer]:
+    """A server of the test file's own, which its tests may hurt."""
+    with CogServer(tmp_path_factory.mktemp("own"), {"SAM3_WEIGHTS": str(weights)}) as running:
         yield running.ready()
 
 

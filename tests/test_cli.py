@@ -161,7 +161,6 @@ def test_help_lists_every_input_without_loading_torch() -> None:
         assert item.name == "image" or "--" + item.name.replace("_", "-") in found.stdout
 
 
-@pytest.mark.usefixtures("demo_weights")
 def test_without_arguments_it_shows_an_example(tmp_path: Path) -> None:
     """The README's first command, from another folder that has a predict.py of its own."""
     (tmp_path / "predict.py").write_text("raise SystemExit('the wrong predict.py')")

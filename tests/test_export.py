@@ -226,6 +226,7 @@ def test_a_vanished_folder_is_an_output_error(tmp_path: Path, output: Output) ->
         write(IMAGE, FOUND, output, tmp_path / "gone")
 
 
+# macOS has no such file; Linux, where the container and CI run, always has.
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full disk")
 @pytest.mark.parametrize(
     ("output", "name"), [(Output(), "masks.zip"), (Output(return_zip=False), "overlay.png")]

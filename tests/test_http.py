@@ -123,7 +123,6 @@ def test_prompt_decides(predict: Predict) -> None:
     assert predict(prompt="red circle").content != predict(prompt="blue square").content
 
 
-@pytest.mark.usefixtures("demo_weights")
 @pytest.mark.parametrize("prompt", ["red circle", "blue square", "yellow star"])
 def test_prompt_finds_what_it_names_and_nothing_else(
     predict: Predict, scene: tuple[np.ndarray, list[Drawn]], prompt: str
@@ -215,7 +214,6 @@ def test_nothing_found_is_a_result(predict: Predict, image: np.ndarray) -> None:
     assert picture(predict, **nothing, mask_only=True).shape[:2] == image.shape[:2]
 
 
-@pytest.mark.usefixtures("demo_weights")
 def test_absent_concept_gives_nothing(predict: Predict) -> None:
     assert predict(prompt="green triangle").files() == {}
 

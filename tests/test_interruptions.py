@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,14 +25,6 @@ from tests.fault_tools import (
     start,
     workspace,
 )
-
-
-@pytest.fixture(scope="module")
-def own(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CogServer]:
-    """A server that these tests may hurt."""
-    with CogServer(tmp_path_factory.mktemp("ends"), {"SAM3_WEIGHTS": str(weights)}) as running:
-        yield running.ready()
-
 
 # Requests that end early
 

@@ -17,9 +17,6 @@ CLICKED = 100  # objects that the accuracy of clicks and boxes is taken over
 FOUND = 0.5  # of its pixels, from which an object counts as found
 
 
-pytestmark = pytest.mark.usefixtures("demo_weights")  # random weights mean nothing
-
-
 def ask(server: CogServer, image: Image.Image, **inputs: Any) -> Result:
     result = server.predict(image=image, **inputs)
     assert result.status == "succeeded", result.error
