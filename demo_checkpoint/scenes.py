@@ -17,7 +17,7 @@ from demo_checkpoint.vocabulary import COLOURS, SHAPES, TEXTURES
 
 PLACEMENT_GRID = 128  # cells per side on which overlaps are measured
 MIN_VISIBLE = 0.55  # of its own area; less is no longer recognisable
-MIN_TEXTURED_SIZE = 0.085  # smaller stripes and dots vanish in a 224-pixel input
+MIN_TEXTURED_SIZE = 0.085  # smaller stripes and dots vanish in so small an input
 
 
 @dataclass(frozen=True)

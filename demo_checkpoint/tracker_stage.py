@@ -26,13 +26,14 @@ class TrackerOptions:
     """`objects`: asked about per scene and step. `rounds`: answers per object, each but the first
     after one more click. `background`: share of first clicks that hit nothing. `kinds`: chances of
     beginning with a click, a box, both. `neck_rate`: learning rate of its own neck over the
-    others'."""
+    others'. `crowded`: see `_chances`."""
 
     objects: int = 6
     rounds: int = 3
     background: float = 0.06
     kinds: tuple[float, float, float] = (0.4, 0.4, 0.2)
     neck_rate: float = 0.5
+    crowded: float = 3.0
 
 
 NECK_SHRINK = 0.15
@@ -100,7 +101,8 @@ def tracker_loss(
     keep = batch.valid.any(dim=1)
     embeddings = image_embeddings(model, batch.pixels[keep])
     count = len(embeddings[0])
-    chosen = torch.multinomial(batch.valid[keep].float(), options.objects, replacement=True)
+    chances = _chances(batch.boxes[keep], batch.valid[keep], options.crowded)
+    chosen = torch.multinomial(chances, options.objects, replacement=True)
     index = chosen[..., None, None].expand(-1, -1, *batch.masks.shape[-2:])
     masks = batch.masks[keep].gather(1, index).flatten(0, 1)
     boxes = batch.boxes[keep].gather(1, chosen[..., None].expand(-1, -1, 4))
@@ -143,6 +145,16 @@ def tracker_loss(
             points = torch.cat([points, click[:, None]], dim=1)
             labels = torch.cat([labels, label[:, None]], dim=1)
     return terms
+
+
+def _chances(boxes: Tensor, valid: Tensor, crowded: float) -> Tensor:
+    """How likely each object (B, M) is asked about: `crowded` times as likely where its box and
+    another's overlap, for that is where a click or a box leaves something to decide."""
+    low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
+    high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
+    meets = (high > low).all(dim=-1) & valid[:, :, None] & valid[:, None, :]
+    meets = meets & ~torch.eye(boxes.shape[1], dtype=torch.bool, device=boxes.device)
+    return valid * torch.where(meets.any(dim=-1), crowded, 1.0)
 
 
 def _shaken(boxes: Tensor) -> Tensor:

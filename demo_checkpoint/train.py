@@ -11,8 +11,8 @@ after it.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ import torch
 from demo_checkpoint.config import IMAGE_SIZE, MASK_SIZE
 from demo_checkpoint.export import parameter_count, write_checkpoint
 from demo_checkpoint.loop import StageOptions, Worker, averaged_state, run_workers
-from demo_checkpoint.pool import Pool, build_pool, open_pool
+from demo_checkpoint.pool import build_pool, open_pool
 from demo_checkpoint.scenes import SceneOptions
 from demo_checkpoint.tracker_stage import TrackerOptions
 from demo_checkpoint.training import (
@@ -44,8 +44,18 @@ EASY = SceneOptions(
     repeats=0.1,
     plain=True,
 )
-DENSE = SceneOptions(objects=(4, 8), sizes=(0.06, 0.42), crowding=0.2)
-FULL = SceneOptions()
+# The full difficulty, and three kinds with more of what is hardest: small objects, objects that
+# only their place tells apart, objects that hide parts of each other.
+SMALL = SceneOptions(objects=(4, 8), sizes=(0.045, 0.2), repeats=0.3, twins=0.2)
+TWINS = SceneOptions(objects=(3, 8), sizes=(0.05, 0.32), repeats=0.85, twins=0.8)
+CROWDED = SceneOptions(objects=(3, 8), sizes=(0.05, 0.42), crowding=1.0)
+KINDS = {
+    "easy": EASY,
+    "full": SceneOptions(),
+    "small": SMALL,
+    "twins": TWINS,
+    "crowded": CROWDED,
+}
 
 
 _VISION = StageOptions(steps=12000, batch=8)
@@ -59,12 +69,19 @@ FOLLOW_SECONDS = 150.0
 class Plan:
     """How much of everything. weights/demo itself had less; its model card says what."""
 
-    easy_scenes: int = 4000
-    dense_scenes: int = 8000
-    full_scenes: int = 24000
+    scenes: Mapping[str, int] = field(
+        default_factory=lambda: {
+            "easy": 4000,
+            "full": 20000,
+            "small": 8000,
+            "twins": 4000,
+            "crowded": 5000,
+        }
+    )
     vision: StageOptions = _VISION
     vision_easy: float = 0.4
     concept: StageOptions = _CONCEPT
+    concept_easy: float = 0.2
     tracker: StageOptions = _TRACKER
 
     def scaled(self, budget: float) -> Plan:
@@ -79,19 +96,15 @@ class Plan:
 
         return replace(
             self,
-            easy_scenes=max(16, round(self.easy_scenes * budget)),
-            dense_scenes=max(16, round(self.dense_scenes * budget)),
-            full_scenes=max(16, round(self.full_scenes * budget)),
+            scenes={kind: max(16, round(n * budget)) for kind, n in self.scenes.items()},
             vision=stage(self.vision),
             concept=stage(self.concept),
             tracker=stage(self.tracker),
         )
 
 
-def build_pools(
-    folder: Path, kind: str, count: int, seed: int, options: SceneOptions
-) -> list[Path]:
-    """Draw `count` scenes in parts of at most PART; returns their folders."""
+def build_pools(folder: Path, kind: str, count: int, seed: int) -> list[Path]:
+    """Draw `count` scenes of a kind in parts of at most PART; returns their folders."""
     folders = []
     for part, start in enumerate(range(0, count, PART)):
         own = folder / f"{kind}-{part}"
@@ -99,7 +112,7 @@ def build_pools(
             own,
             min(PART, count - start),
             seed=seed + part,
-            options=options,
+            options=KINDS[kind],
             image_size=IMAGE_SIZE,
             mask_size=MASK_SIZE,
         )
@@ -109,33 +122,29 @@ def build_pools(
 
 
 def _setting(
-    worker: Worker, device: str, seed: int, pools: list[Path], easy: list[Path], share: float
+    worker: Worker, device: str, seed: int, pools: Mapping[str, list[Path]], easy: float
 ) -> Setting:
     # One thread a process: on small tensors a pool of threads fights with itself and with
     # everything else on the machine.
     torch.set_num_threads(1)
-
-    def opened(folders: list[Path]) -> list[Pool]:
-        return [open_pool(folder) for folder in folders]
-
-    return Setting(torch.device(device), seed, opened(pools), opened(easy), share)
+    every = [open_pool(folder) for kind in KINDS if kind != "easy" for folder in pools[kind]]
+    simple = [open_pool(folder) for folder in pools["easy"]]
+    return Setting(torch.device(device), seed, every, simple, easy)
 
 
 def _vision(worker: Worker, work: Path, plan: Plan, device: str, seed: int, pools: dict) -> None:
-    setting = _setting(
-        worker, device, seed, pools["full"] + pools["dense"], pools["easy"], plan.vision_easy
-    )
+    setting = _setting(worker, device, seed, pools, plan.vision_easy)
     train_vision(worker, work / "vision", plan.vision, setting)
 
 
 def _concept(worker: Worker, work: Path, plan: Plan, device: str, seed: int, pools: dict) -> None:
-    setting = _setting(worker, device, seed, pools["full"] + pools["dense"], pools["easy"], 0.2)
+    setting = _setting(worker, device, seed, pools, plan.concept_easy)
     start = {name: averaged_state(work / "vision", name) for name in ("vision", "heads")}
     train_concept(worker, work / "concept", plan.concept, ConceptOptions(), setting, start)
 
 
 def _tracker(worker: Worker, work: Path, plan: Plan, device: str, seed: int, pools: dict) -> None:
-    setting = _setting(worker, device, seed, pools["full"] + pools["dense"], [], 0.0)
+    setting = _setting(worker, device, seed, pools, 0.0)
     train_tracker(
         worker,
         work / "tracker",
@@ -162,9 +171,8 @@ def train(
 ) -> None:
     """Run the stages in `work`; once both halves are there, write the checkpoint to `output`."""
     pools = {
-        "easy": build_pools(work / "pools", "easy", plan.easy_scenes, seed + 2000, EASY),
-        "dense": build_pools(work / "pools", "dense", plan.dense_scenes, seed + 3000, DENSE),
-        "full": build_pools(work / "pools", "full", plan.full_scenes, seed + 1, FULL),
+        kind: build_pools(work / "pools", kind, count, seed + 1000 * number)
+        for number, (kind, count) in enumerate(plan.scenes.items())
     }
     for name in stages:
         run_workers(STAGES[name], workers, work, plan, device, seed, pools)

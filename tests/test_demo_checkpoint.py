@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from second_scenes import arranged, iou, random_picture
 from transformers import Sam3Model, Sam3Processor, Sam3TrackerModel, Sam3TrackerProcessor
 
+from demo_checkpoint.config import IMAGE_SIZE
 from demo_checkpoint.evaluate import evaluate, latency, scene_pictures
 from demo_checkpoint.halves import Halves, Question
 from demo_checkpoint.measure import match_ious
 from demo_checkpoint.report import table
+from tests.second_scenes import arranged, iou, random_picture
 
 DEMO = Path(__file__).resolve().parents[1] / "weights" / "demo"
 # Enough to see a broken checkpoint; the figures of the model card took 200.
@@ -45,8 +46,8 @@ def test_it_is_laid_out_as_facebook_sam3() -> None:
     assert config["architectures"] == ["Sam3VideoModel"]
     assert [path.name for path in DEMO.glob("*.safetensors")] == ["model.safetensors"]
     assert sum(path.stat().st_size for path in DEMO.iterdir()) <= 12e6
-    assert Sam3Processor.from_pretrained(DEMO).target_size == 224
-    assert Sam3TrackerProcessor.from_pretrained(DEMO).target_size == 224
+    assert Sam3Processor.from_pretrained(DEMO).target_size == IMAGE_SIZE
+    assert Sam3TrackerProcessor.from_pretrained(DEMO).target_size == IMAGE_SIZE
 
 
 def test_it_finds_the_red_circle_and_nothing_else(halves: Halves) -> None:

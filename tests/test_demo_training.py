@@ -13,6 +13,7 @@ import torch
 from transformers import Sam3Model, Sam3TrackerModel
 
 from demo_checkpoint.concept_model import Words, answer, prompt_tensors
+from demo_checkpoint.config import IMAGE_SIZE
 from demo_checkpoint.losses import box_to_xyxy, generalised_iou
 from demo_checkpoint.matching import match
 from demo_checkpoint.prompts import Prompt, PromptMix, lookalikes, sample_prompt
@@ -32,7 +33,7 @@ def test_training_computes_what_transformers_computes() -> None:
     # At its start the box head says "no change", which would hide an error in the boxes.
     torch.nn.init.normal_(model.detr_decoder.box_head.layer3.weight, std=0.05)
     words = Words(build_tokenizer())
-    pixels = torch.randn(1, 3, 224, 224)
+    pixels = torch.randn(1, 3, IMAGE_SIZE, IMAGE_SIZE)
     boxes = torch.tensor([[[0.2, 0.2, 0.5, 0.6]]])
     asked = [[Prompt("two words here", (), ()), Prompt("visual", ((0, True),), (0,))]]
     prompts = prompt_tensors(asked, boxes, words, torch.device("cpu"))
