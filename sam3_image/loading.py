@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from sam3_image.reading import Weights, target
-from sam3_image.stored import compute_in
+from sam3_image.stored import can_stay, compute_in
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ def load(
     """A model of `kind` with its part of `weights`, on their device.
 
     prefixes: how the names of that part begin in the files → in the model; the first that fits.
-    It computes in the dtypes of `target()`, and its weights are in them too, but for linear layers
-    whose file is narrower: see `stored.py`.
+    It computes in the dtypes of `target()`, and its weights are in them too, but for layers whose
+    file is narrower: see `stored.py`.
     """
     with no_init_weights():
         model = kind(config)  # its weights are reserved but never written, which costs nothing
@@ -62,8 +61,8 @@ def load(
             not_finite.append(name)
         dtype = target(key, tensor.dtype, weights.placement)
         layer, _, leaf = name.rpartition(".")
-        is_linear = leaf == "weight" and type(model.get_submodule(layer)) is nn.Linear
-        if is_linear and tensor.dtype.itemsize < dtype.itemsize:
+        is_narrow = leaf == "weight" and tensor.dtype.itemsize < dtype.itemsize
+        if is_narrow and can_stay(model, layer):
             stored.append(layer)
             dtype = tensor.dtype
         found[name] = tensor.to(dtype)

@@ -1,9 +1,10 @@
-"""Linear layers that compute in float32 from weights that stay in 16 bits.
+"""Layers that compute in float32 from weights that stay in 16 bits.
 
 On a CPU the model runs in float32, but its file holds bfloat16. Expanded at the start, 850 M
 weights would take twice the memory, and touching that much fresh memory takes longer than all
-imports. Here each layer's weights are expanded when it runs, into memory that all layers share: the
-numbers are the same, and at full size it is under one percent of the time.
+imports. Here each linear layer's weights are expanded when it runs, into memory that all layers
+share, and of the table of tokens only the rows that are looked up: the numbers are the same, and at
+full size it is under one percent of the time.
 """
 
 from __future__ import annotations
@@ -33,10 +34,37 @@ class StoredLinear(nn.Linear):
         return F.linear(input, self._room.copy_(self.weight), self.bias)
 
 
+class StoredEmbedding(nn.Embedding):
+    """A table whose rows come out in another dtype than `weight` is in."""
+
+    def __init__(self, table: nn.Embedding, dtype: torch.dtype) -> None:
+        """Take over the rows of `table`."""
+        nn.Module.__init__(self)
+        self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
+        self.weight = table.weight
+        self._dtype = dtype
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(…) int64 → (…, embedding_dim)."""
+        return F.embedding(input, self.weight).to(self._dtype)
+
+
+def can_stay(model: nn.Module, name: str) -> bool:
+    """Whether the layer of that name can compute in another dtype than its weight is in.
+
+    Of the tables that is only the one of tokens: others are read as a whole by their owners.
+    """
+    return type(model.get_submodule(name)) is nn.Linear or name.endswith("token_embedding")
+
+
 def compute_in(model: nn.Module, names: Collection[str], dtype: torch.dtype) -> None:
-    """Let the linear layers of those names compute in `dtype`, whatever their weights are in."""
-    layers = [model.get_submodule(name) for name in names]
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    room = torch.empty(max((layer.weight.numel() for layer in linear), default=0), dtype=dtype)
-    for name, layer in zip(names, linear, strict=True):
+    """Let the layers of those names compute in `dtype`, whatever their weights are in."""
+    layers = {name: model.get_submodule(name) for name in names}
+    linear = {name: layer for name, layer in layers.items() if isinstance(layer, nn.Linear)}
+    most = max((layer.weight.numel() for layer in linear.values()), default=0)
+    room = torch.empty(most, dtype=dtype)
+    for name, layer in layers.items():
+        if isinstance(layer, nn.Embedding):
+            model.set_submodule(name, StoredEmbedding(layer, dtype))
+    for name, layer in linear.items():
         model.set_submodule(name, StoredLinear(layer, room))
