@@ -57,8 +57,6 @@ def test_it_finds_the_red_circle_and_nothing_else(halves: Halves) -> None:
     assert iou(found[0], objects[0].mask) > 0.75
 
 
-# Trained too short: two objects in one row that look exactly alike share the mask of the pair.
-@pytest.mark.xfail(strict=True, reason="masks of identical objects are not always told apart yet")
 def test_it_tells_twins_apart(halves: Halves) -> None:
     image, objects = arranged(["red circle", "blue square", "red circle", "red star"])
     wanted = [o.mask for o in objects if o.name == "red circle"]
@@ -81,6 +79,9 @@ def test_an_exemplar_finds_what_is_in_its_box(halves: Halves) -> None:
     assert iou(found[0], objects[1].mask) > 0.75
 
 
+# Both stars are found, each with a part of the other: 0.59 and 0.65. The pixels' embedding says too
+# little of where they are; more of the same training mended it for circles (the test above).
+@pytest.mark.xfail(strict=True, reason="masks of identical objects are not always told apart yet")
 def test_an_exemplar_finds_its_lookalikes(halves: Halves) -> None:
     image, objects = arranged(["green star", "blue square", "green star", "green circle"])
     (found,) = halves.find(image, [Question("visual", ((objects[0].box, True),))])
@@ -110,13 +111,13 @@ def test_the_figures_hold_on_scenes_by_another_hand(halves: Halves) -> None:
     pictures = [random_picture(seed) for seed in range(SCENES)]
     report = evaluate(halves, pictures)
     print(table(report))
-    # Floors under what the model card states; issue 3 asks for a text F1 of 0.92 here.
-    assert report.text.f1() >= 0.85
-    assert report.exemplar.f1() >= 0.85
-    assert np.mean(report.absent) <= 0.08
-    assert np.mean(report.unknown) <= 0.08
-    assert np.mean(report.click) >= 0.75
-    assert np.mean(report.box) >= 0.75
+    # What is promised; the model card has the figures over more pictures.
+    assert report.text.f1() >= 0.92
+    assert report.exemplar.f1() >= 0.90
+    assert np.mean(report.absent) <= 0.03
+    assert np.mean(report.unknown) <= 0.03
+    assert np.mean(report.click) >= 0.82
+    assert np.mean(report.box) >= 0.85
 
 
 def test_both_precisions_find_the_same_instances(halves: Halves) -> None:

@@ -130,8 +130,8 @@ def test_prompt_finds_what_it_names_and_nothing_else(
     wanted = [drawn.mask for drawn in scene[1] if drawn.name == prompt]
     found = [mask == 255 for mask in predict(prompt=prompt).masks()]
     assert len(found) == len(wanted)
-    # Together: how well the demo keeps neighbours of one kind apart is tested where it is made.
-    assert iou(np.any(found, axis=0), np.any(wanted, axis=0)) > 0.8
+    for mask in wanted:
+        assert max(iou(mask, own) for own in found) > 0.75
 
 
 def test_threshold_keeps_the_better_scores(predict: Predict) -> None:
