@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
@@ -27,7 +28,10 @@ from sam3_image.render import Canvas, Style
 __all__ = ["Output", "write"]
 
 # Full colour resolution (4:4:4): halved, as is usual, it smears the edges of a tint.
-JPEG: dict[str, Any] = {"format": "JPEG", "quality": 90, "subsampling": 0}
+JPEG = (
+    *(cv2.IMWRITE_JPEG_QUALITY, 90),
+    *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+)
 WEBP: dict[str, Any] = {"format": "WEBP", "quality": 90, "method": 2}
 # Cut-outs keep the colour of every pixel, so their WebP is lossless; 0 is its fastest effort.
 WEBP_EXACT: dict[str, Any] = {"format": "WEBP", "lossless": True, "quality": 0, "method": 0}
@@ -122,10 +126,12 @@ def encode_picture(pixels: NDArray[np.uint8], output_format: str) -> bytes:
     """A picture file: (H, W, 3) RGB or, not for jpg, (H, W, 4) RGBA uint8 → its bytes."""
     if output_format == "png":
         return png.encode(pixels)
-    has_alpha = pixels.shape[2] == 4
-    options = JPEG if output_format == "jpg" else WEBP_EXACT if has_alpha else WEBP
+    if output_format == "jpg":
+        # The bytes are those of Pillow, which copies the picture into a layout of its own first.
+        _, content = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), JPEG)
+        return content.tobytes()
     buffer = io.BytesIO()
-    Pillow.fromarray(pixels).save(buffer, **options)
+    Pillow.fromarray(pixels).save(buffer, **(WEBP_EXACT if pixels.shape[2] == 4 else WEBP))
     return buffer.getvalue()
 
 

@@ -7,6 +7,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import cv2
 import torch
 
 from sam3_image.errors import MemoryLimitError
@@ -24,6 +25,10 @@ def guarded(forget: Callable[[], None]) -> Iterator[None]:
     except torch.OutOfMemoryError:
         where = "the device"
     except MemoryError:
+        where = "this machine"
+    except cv2.error as error:
+        if error.code != cv2.Error.StsNoMem:
+            raise
         where = "this machine"
     except RuntimeError as error:
         if not any(sign in str(error) for sign in ALLOCATOR_SIGNS):

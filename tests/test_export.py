@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 
 from sam3_image import export, png
 from sam3_image.errors import InputError, OutputError
-from sam3_image.export import write
+from sam3_image.export import encode_picture, write
 from sam3_image.images import Image
 from sam3_image.output import Output
 from sam3_image.render import Style
@@ -133,6 +133,13 @@ def test_lossy_pictures_are_close_to_the_exact_one(tmp_path: Path) -> None:
     for name in ("jpg", "webp"):
         path = write(image, FOUND, Output(return_zip=False, output_format=name), tmp_path)
         assert np.abs(read(path.read_bytes()) - exact).mean() < 4, name
+
+
+def test_a_jpeg_is_what_pillow_would_have_written() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (75, 101, 3), dtype=np.uint8)
+    expected = io.BytesIO()
+    Pillow.fromarray(noise).save(expected, "JPEG", quality=90, subsampling=0)
+    assert np.array_equal(read(encode_picture(noise, "jpg")), read(expected.getvalue()))
 
 
 @pytest.mark.parametrize("name", ["png", "webp"])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -67,8 +68,9 @@ def test_too_little_memory_is_one_line_and_is_given_back(own: CogServer) -> None
         lambda: np.empty(1 << 50, dtype=np.uint8),
         lambda: torch.empty(1 << 50),
         lambda: bytes(1 << 50),
+        lambda: cv2.resize(np.zeros((1, 1), np.uint8), (1 << 24, 1 << 23)),
     ],
-    ids=["NumPy", "torch", "Python"],
+    ids=["NumPy", "torch", "Python", "OpenCV"],
 )
 def test_whoever_lacks_memory_the_line_is_ours(take: Callable[[], object]) -> None:
     forgotten: list[bool] = []
@@ -84,6 +86,8 @@ def test_whoever_lacks_memory_the_line_is_ours(take: Callable[[], object]) -> No
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     with pytest.raises(RuntimeError, match="mat1 and mat2"), guarded(lambda: None):
         torch.ones(2, 3) @ torch.ones(2, 3)
+    with pytest.raises(cv2.error, match="empty"), guarded(lambda: None):
+        cv2.cvtColor(np.zeros((0, 0, 3), np.uint8), cv2.COLOR_RGB2BGR)
 
 
 # Disk and temporary folder
