@@ -198,8 +198,10 @@ def _corners(
     flags: NDArray[np.bool_], rows: Axis, columns: Axis, combine: np.ufunc
 ) -> NDArray[np.bool_]:
     """`combine` over the four corners of each cell: (rows' cells, columns' cells) bool."""
-    across = combine(flags[:, columns.low], flags[:, columns.high])
-    return combine(across[rows.low], across[rows.high])
+    first = rows.low[0]
+    band = flags[first : rows.high[-1] + 1]
+    across = combine(band.take(columns.low, axis=1), band.take(columns.high, axis=1))
+    return combine(across.take(rows.low - first, axis=0), across.take(rows.high - first, axis=0))
 
 
 def _fill_rim(
