@@ -128,7 +128,9 @@ def encode_picture(pixels: NDArray[np.uint8], output_format: str) -> bytes:
         return png.encode(pixels)
     if output_format == "jpg":
         # The bytes are those of Pillow, which copies the picture into a layout of its own first.
-        _, content = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), JPEG)
+        done, content = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), JPEG)
+        if not done:  # `Output.check_size` knows what a JPEG can hold, so it was memory
+            raise MemoryError("no room to encode the JPEG")
         return content.tobytes()
     buffer = io.BytesIO()
     Pillow.fromarray(pixels).save(buffer, **(WEBP_EXACT if pixels.shape[2] == 4 else WEBP))
