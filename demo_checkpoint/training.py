@@ -260,21 +260,16 @@ def train_tracker(
     setting: Setting,
     detector_folder: Path,
     follow_seconds: float | None = None,
-    start: dict[str, Tensor] | None = None,
 ) -> None:
     """Stage 3, on the backbone of the detector in `detector_folder`, which stays as it is.
 
     With `follow_seconds`, the detector may still be training: its backbone is read again that
-    often. `start`: state dict of a tracker to go on from.
+    often.
     """
     torch.manual_seed(setting.seed + 2)
     model = new_tracker()
-    if start is not None:
-        model.load_state_dict(start)
-        _take_backbone(model, detector_vision(detector_folder))
-    else:
-        model.vision_encoder.load_state_dict(detector_vision(detector_folder))
-        quieten_neck(model)
+    model.vision_encoder.load_state_dict(detector_vision(detector_folder))
+    quieten_neck(model)
     channels_last(model.vision_encoder.neck)
     model.to(setting.device)
     frozen = {"tracker.vision_encoder.backbone": 0.0, f"tracker.vision_encoder.{UNUSED_LEVEL}": 0.0}

@@ -127,7 +127,7 @@ def encode_picture(pixels: NDArray[np.uint8], output_format: str) -> bytes:
     if output_format == "png":
         return png.encode(pixels)
     if output_format == "jpg":
-        # The bytes are those of Pillow, which copies the picture into a layout of its own first.
+        # The picture is that of Pillow, which copies the picture into a layout of its own first.
         done, content = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), JPEG)
         if not done:  # `Output.check_size` knows what a JPEG can hold, so it was memory
             raise MemoryError("no room to encode the JPEG")

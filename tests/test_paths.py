@@ -69,7 +69,7 @@ def test_all_paths_find_the_same_instances(
         for pixels, names, wanted in expected
         for mine, theirs in zip(answers(segmenter, pixels, names), wanted, strict=True)
     ]
-    assert np.mean(same) == 1 if dtype == stored == "float32" else np.mean(same) >= SAME
+    assert np.mean(same) >= (1 if dtype == stored == "float32" else SAME)
 
 
 def answers(segmenter: Segmenter, pixels: np.ndarray, names: list[str]) -> Iterator[np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -125,8 +126,21 @@ def test_clicks_and_boxes_give_the_object(server: CogServer) -> None:
     assert np.mean(boxed) >= 0.85
 
 
-@pytest.mark.parametrize("hit", ["red square", "green heart", "yellow circle", "blue hexagon"])
-@pytest.mark.parametrize("spared", ["blue star", "purple triangle"])
+# The demo checkpoint sees nothing at all in a wide picture of two equal red squares. Strict: the
+# day it does, this mark has to go.
+UNSEEN = pytest.mark.xfail(strict=True, reason="the demo checkpoint is not trained to the end")
+
+
+@pytest.mark.parametrize(
+    ("hit", "spared"),
+    [
+        pytest.param("red square", "red square", marks=UNSEEN),
+        *product(
+            ["red square", "green heart", "yellow circle", "blue hexagon"],
+            ["blue star", "purple triangle"],
+        ),
+    ],
+)
 def test_a_negative_point_takes_away_what_it_hits(server: CogServer, hit: str, spared: str) -> None:
     picture, (first, second) = arranged([hit, spared], (400, 200), diameter=0.5)
     around = [10.0, 20.0, 390.0, 180.0]
