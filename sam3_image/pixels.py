@@ -120,9 +120,10 @@ def _on_white(strip: Pillow.Image, transform: ImageCms.ImageCmsTransform | None)
 
 def _eight_bit(strip: Pillow.Image, darkest: float, lightest: float) -> Pillow.Image:
     """8-bit gray of a strip of 16-bit, 32-bit or float values; NaN is black."""
-    values = np.asarray(strip).astype(np.float64)
+    # NaN goes before the conversion, which NumPy warns of where it signals.
+    values = np.nan_to_num(np.asarray(strip), nan=darkest).astype(np.float64)
     span = (lightest - darkest) or 1.0
-    scaled = np.clip((np.nan_to_num(values, nan=darkest) - darkest) / span, 0, 1)
+    scaled = np.clip((values - darkest) / span, 0, 1)
     gray = np.rint(scaled * 255).astype(np.uint8)
     alpha = strip.info.get("transparency")
     if isinstance(alpha, int):  # one gray value of a 16-bit PNG is transparent: the page shows

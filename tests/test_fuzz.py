@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,12 @@ budget = settings(
 
 
 def open_or_refuse(data: bytes) -> None:
-    """Pixels of the promised kind or one line; anything else fails the test."""
+    """Pixels of the promised kind or one line, and no warning; anything else fails the test."""
     started = time.perf_counter()
     try:
-        image = decode(data, LIMITS)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            image = decode(data, LIMITS)
     except UserError as error:
         message = str(error)
     else:
@@ -50,6 +53,7 @@ def open_or_refuse(data: bytes) -> None:
         assert image.pixels.shape[2] == 3
         assert image.pixels.flags.c_contiguous
         assert image.size[0] * image.size[1] <= LIMITS.pixels
+    assert not warned, [str(warning.message) for warning in warned]
     assert "\n" not in message
     assert len(message) < 400
     assert time.perf_counter() - started < SECONDS

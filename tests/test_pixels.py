@@ -107,6 +107,15 @@ def test_floats(values: list[float], expected: list[int]) -> None:
     assert np.ptp(pixels, axis=-1).max() == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_signalling_nan_is_as_quiet_as_any_other() -> None:
+    """Found by the fuzzer: converting one is what NumPy warns of."""
+    values = np.array([[0.0, 0.0, 1.0]], dtype=np.float32)
+    values.view(np.uint32)[0, 1] = 0x7F80_0001
+    pixels = seen(Pillow.fromarray(values), "TIFF")
+    assert pixels[0, :, 0].tolist() == [0, 0, 255]
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
