@@ -134,9 +134,11 @@ def mask_loss(
     masks = batch.masks[image]
     target, boxes = masks[wanted], batch.boxes[image][wanted]
     union = (masks * wanted[..., None, None]).sum(dim=1).clamp(max=1)
+    # What the same prompt also means looks the same: a mask must learn to leave it out.
+    lookalikes = union[wanted.nonzero()[:, 0]] - target
     semantic = F.binary_cross_entropy_with_logits(out.semantic_seg[:, 0].float(), union)
     return {
-        "mask": 5 * mask_error(logits, target, boxes).mean(),
+        "mask": 5 * mask_error(logits, target, boxes, lookalikes).mean(),
         "dice": 3 * dice_loss(logits.flatten(1), target.flatten(1)).mean(),
         "semantic": semantic,
     }

@@ -20,11 +20,15 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     return 1 - (2 * both + 1) / (chance.sum(dim=-1) + target.sum(dim=-1) + 1)
 
 
-def mask_error(logits: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
+def mask_error(
+    logits: Tensor, target: Tensor, boxes: Tensor, others: Tensor | None = None
+) -> Tensor:
     """Cross-entropy of mask `logits` (N, G, G) and `target` (N, G, G) in 0-1; returns (N,).
 
     It is a mean over the surroundings of the object, `boxes` (N, 4) xyxy in 0-1: over the whole
-    picture a small object would be lost, and the far background would drown the edge.
+    picture a small object would be lost, and the far background would drown the edge. `others`
+    (N, G, G) in 0-1 are the objects that a mask is likeliest to take for its own; they count as
+    much as the surroundings, however far away they are.
     """
     side = logits.shape[-1]
     place = (torch.arange(side, device=logits.device) + 0.5) / side
@@ -33,6 +37,8 @@ def mask_error(logits: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
     near = (place > low[..., None]) & (place < high[..., None])
     inside = near[:, 1, :, None] & near[:, 0, None, :]
     weight = torch.where(inside, 1.0, OUTSIDE)
+    if others is not None:
+        weight = torch.maximum(weight, others)
     error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return (error * weight).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
 
