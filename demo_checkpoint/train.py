@@ -6,6 +6,10 @@ half on it, and writes the folder. Everything is seeded, saved every two minutes
 path is alive; what comes out then loads but finds nothing. `--stages` runs only some of the
 stages: `tracker` may begin in another process while `concept` still trains, as long as it ends
 after it.
+
+On a CPU with glibc, MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=67108864
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in the environment keep the memory of one step for the next:
+71 s instead of 115 s for 50 steps of the concept half with two workers.
 """
 
 from __future__ import annotations

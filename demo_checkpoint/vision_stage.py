@@ -23,7 +23,7 @@ BOX_SCALE = 4.0  # brings offsets of a typical object to the order of one
 
 
 class VisionHeads(nn.Module):
-    """1×1 heads on the three feature levels (64, 32 and 16 cells a side)."""
+    """1×1 heads on the three feature levels (4, 2 and 1 times GRID cells a side)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,8 +40,8 @@ class VisionHeads(nn.Module):
 def vision_loss(heads: VisionHeads, levels: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
     """The weighted terms of stage 1; their sum is the loss.
 
-    `levels`: features (B, 64, G, G) for G of 64, 32 and 16; the finest may be of the first few
-    scenes only, since it is most of the cost.
+    `levels`: features (B, WIDTH, G, G) for G of 4, 2 and 1 times GRID; the finest may be of the
+    first few scenes only, since it is most of the cost.
     """
     fine, middle, coarse = levels[:3]
     terms = {"place": _place_loss(heads, levels)}
