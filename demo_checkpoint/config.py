@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from transformers import Sam3TrackerConfig, Sam3VideoConfig
 
-IMAGE_SIZE = 280  # pixels; the picture is squashed to a square of this side
+IMAGE_SIZE = 336  # pixels; the picture is squashed to a square of this side
 PATCH_SIZE = 14
-GRID = IMAGE_SIZE // PATCH_SIZE  # 20 patches per side
-MASK_SIZE = 4 * GRID  # 80 mask cells per side
+GRID = IMAGE_SIZE // PATCH_SIZE  # 24 patches per side
+MASK_SIZE = 4 * GRID  # 96 mask cells per side
 VISION_WIDTH = 128
 VISION_LAYERS = 6
 WIDTH = 64  # of everything after the backbone; the video tracker wants multiples of 64
