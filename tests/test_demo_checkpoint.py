@@ -19,6 +19,7 @@ from demo_checkpoint.evaluate import evaluate, latency, scene_pictures
 from demo_checkpoint.halves import Halves, Question
 from demo_checkpoint.measure import match_ious
 from demo_checkpoint.report import table
+from demo_checkpoint.unknown import held_out_words, unknown_text
 from tests.second_scenes import arranged, iou, random_picture
 
 DEMO = Path(__file__).resolve().parents[1] / "weights" / "demo"
@@ -79,9 +80,6 @@ def test_an_exemplar_finds_what_is_in_its_box(halves: Halves) -> None:
     assert iou(found[0], objects[1].mask) > 0.75
 
 
-# Both stars are found, each with a part of the other: 0.59 and 0.65. The pixels' embedding says too
-# little of where they are; more of the same training mended it for circles (the test above).
-@pytest.mark.xfail(strict=True, reason="masks of identical objects are not always told apart yet")
 def test_an_exemplar_finds_its_lookalikes(halves: Halves) -> None:
     image, objects = arranged(["green star", "blue square", "green star", "green circle"])
     (found,) = halves.find(image, [Question("visual", ((objects[0].box, True),))])
@@ -115,9 +113,21 @@ def test_the_figures_hold_on_scenes_by_another_hand(halves: Halves) -> None:
     assert report.text.f1() >= 0.92
     assert report.exemplar.f1() >= 0.90
     assert np.mean(report.absent) <= 0.03
-    assert np.mean(report.unknown) <= 0.03
     assert np.mean(report.click) >= 0.82
     assert np.mean(report.box) >= 0.85
+
+
+def test_words_it_never_learnt_find_nothing(halves: Halves) -> None:
+    # Six a picture: of one a picture, as the figures have it, two answers in forty are 5 %.
+    rng = np.random.default_rng(0)
+    answered = []
+    for seed in range(SCENES):
+        image, _ = random_picture(seed)
+        words = [unknown_text(rng, held_out_words()) for _ in range(6)]
+        found = halves.find(image, [Question(word) for word in words])
+        answered += [word for word, masks in zip(words, found, strict=True) if len(masks)]
+    print(answered)
+    assert len(answered) / (6 * SCENES) <= 0.03
 
 
 def test_both_precisions_find_the_same_instances(halves: Halves) -> None:

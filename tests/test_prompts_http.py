@@ -126,19 +126,18 @@ def test_clicks_and_boxes_give_the_object(server: CogServer) -> None:
     assert np.mean(boxed) >= 0.85
 
 
-# The demo checkpoint sees nothing at all in a wide picture of two equal red squares. Strict: the
-# day it does, this mark has to go.
-UNSEEN = pytest.mark.xfail(strict=True, reason="the demo checkpoint is not trained to the end")
+# Two clicks on two objects as one: of the circle 73 % is found instead of 80 %. The demo checkpoint
+# was never trained on such pairs. Strict: the day it finds both, this mark has to go.
+PARTLY = pytest.mark.xfail(strict=True, reason="the demo checkpoint finds 73 % of the circle")
 
 
 @pytest.mark.parametrize(
     ("hit", "spared"),
     [
-        pytest.param("red square", "red square", marks=UNSEEN),
-        *product(
-            ["red square", "green heart", "yellow circle", "blue hexagon"],
-            ["blue star", "purple triangle"],
-        ),
+        ("red square", "red square"),
+        *product(["red square", "green heart", "blue hexagon"], ["blue star", "purple triangle"]),
+        ("yellow circle", "blue star"),
+        pytest.param("yellow circle", "purple triangle", marks=PARTLY),
     ],
 )
 def test_a_negative_point_takes_away_what_it_hits(server: CogServer, hit: str, spared: str) -> None:
