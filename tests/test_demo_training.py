@@ -14,7 +14,7 @@ from transformers import Sam3Model, Sam3TrackerModel
 
 from demo_checkpoint.concept_model import Words, answer, prompt_tensors
 from demo_checkpoint.config import IMAGE_SIZE
-from demo_checkpoint.losses import box_to_xyxy, generalised_iou
+from demo_checkpoint.losses import box_to_xyxy, generalised_iou, mask_error
 from demo_checkpoint.matching import match
 from demo_checkpoint.prompts import Prompt, PromptMix, lookalikes, sample_prompt
 from demo_checkpoint.scenes import SceneOptions, label_map, random_scene
@@ -102,6 +102,19 @@ def test_matching_gives_each_object_its_own_query() -> None:
     found = match(torch.zeros(1, 3), boxes, boxes[0, :, :2], targets, wanted, near=0.0)
     assert found.tolist() == [[0, 2, -1]]
     assert generalised_iou(targets[0, 1], box_to_xyxy(boxes[0, 2])) == pytest.approx(1)
+
+
+def test_a_mask_pays_for_a_far_lookalike_as_for_its_surroundings() -> None:
+    target, others = torch.zeros(1, 40, 40), torch.zeros(1, 40, 40)
+    target[:, 2:8, 2:8] = 1
+    others[:, 30:36, 30:36] = 1
+    boxes = torch.tensor([[2, 2, 8, 8]]) / 40
+    alone = 20 * (target - 0.5)
+    both = 20 * (target + others - 0.5)
+    assert mask_error(alone, target, boxes, others) < 0.01
+    beside = 20 * (target + target.roll(6, dims=2) - 0.5)  # as much too much, but next to it
+    assert mask_error(both, target, boxes, others) >= mask_error(beside, target, boxes, others)
+    assert mask_error(both, target, boxes) < mask_error(beside, target, boxes)
 
 
 def test_a_minute_of_training_makes_a_folder_that_loads(tmp_path: Path) -> None:
