@@ -26,7 +26,7 @@ from sam3_image.segmenter import Segmenter
 from tests import second_scenes
 
 CPU = Placement(torch.device("cpu"), torch.float32)
-SEEDS = range(21)  # for text, which the drop-in interface promises
+SEEDS = range(31)  # for text, which the drop-in interface promises
 FEWER = range(8)  # for each of the ten other kinds of prompt
 TEXTS = ["red circle", "blue square", "striped star", "circle", "person"]
 # Low, so that there are always masks to compare, also of weak instances.
