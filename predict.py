@@ -9,10 +9,9 @@ from typing import List, Optional
 
 from cog import BasePredictor, CancelationException, Input, Path
 
-from sam3_image.cancelation import survive_cancelation
-from sam3_image.export import Output
-from sam3_image.prompts import Query
-from sam3_image.service import Service, Settings
+from sam3_image.model import Query
+from sam3_image.output import Output
+from sam3_image.serving import Service, Settings, survive_cancelation
 
 
 class Predictor(BasePredictor):

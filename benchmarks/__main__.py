@@ -19,7 +19,7 @@ from benchmarks.table import Row
 from benchmarks.whole import Setup, Whole
 from demo_checkpoint.drawing import draw
 from demo_checkpoint.scenes import random_scene
-from sam3_image.limits import available_memory
+from sam3_image.decode import available_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "weights" / "demo"

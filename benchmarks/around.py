@@ -18,12 +18,9 @@ from transformers.models.sam3.modeling_sam3 import Sam3ImageSegmentationOutput
 
 from benchmarks import pictures, plain
 from benchmarks.measure import Seconds, Stages
-from sam3_image import export, preprocess
-from sam3_image.finder import Finder
-from sam3_image.images import open_image
-from sam3_image.limits import Limits
-from sam3_image.output import Output
-from sam3_image.prompts import Concept, Find
+from sam3_image.decode import Limits, open_image
+from sam3_image.model import Concept, Find, Finder, preprocess
+from sam3_image.output import Output, export
 
 SIDE = 1008  # of the encoder's input at full resolution
 STAGES = ("decode", "preprocess", "post-process")

@@ -19,11 +19,10 @@ from benchmarks import pictures, plain
 from benchmarks.measure import Spread, timed
 from benchmarks.table import Row
 from benchmarks.whole import CONCEPTS, Setup, quiet
-from sam3_image.images import open_image
-from sam3_image.limits import Limits
+from sam3_image.decode import Limits, open_image
+from sam3_image.model import Concept, Find, Query
 from sam3_image.output import Output
-from sam3_image.prompts import Concept, Find, Query
-from sam3_image.service import Service
+from sam3_image.serving import Service
 
 SECTION = "Model and predictions on the device (random weights unless said otherwise)"
 WARM_UP, ROUNDS = 3, 20

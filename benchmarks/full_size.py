@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from transformers import Sam3ImageProcessor, Sam3Processor, Sam3VideoConfig, Sam3VideoModel
 
 from demo_checkpoint.tokenizer import build_tokenizer
-from sam3_image.download import store
+from sam3_image.model import store
 
 
 def single(keep: Path) -> Path:

@@ -15,10 +15,7 @@ from PIL import Image
 
 from benchmarks import plain
 from benchmarks.measure import peak_bytes
-from sam3_image.checkpoint import Checkpoint
-from sam3_image.device import Placement
-from sam3_image.prompts import Concept, Find, Pick, Target
-from sam3_image.segmenter import Segmenter
+from sam3_image.model import Checkpoint, Concept, Find, Pick, Placement, Segmenter, Target
 
 
 def main(what: str, folder: str) -> None:

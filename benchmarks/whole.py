@@ -17,9 +17,9 @@ import torch
 from benchmarks import plain
 from benchmarks.measure import Spread, timed
 from benchmarks.table import Row
+from sam3_image.model import Query
 from sam3_image.output import Output
-from sam3_image.prompts import Query
-from sam3_image.service import Service, Settings
+from sam3_image.serving import Service, Settings
 
 CONCEPTS = tuple(
     f"{colour} {shape}"

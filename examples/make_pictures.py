@@ -17,9 +17,9 @@ import supervision as sv
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_masks
 
+from sam3_image.model import Query
 from sam3_image.output import Output
-from sam3_image.prompts import Query
-from sam3_image.service import Service, Settings
+from sam3_image.serving import Service, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENE = ROOT / "examples" / "shapes.png"

@@ -142,7 +142,7 @@ def _range(low: float, high: float) -> str:
 
 def _example(given: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """The image and the inputs of a call without an image; picks the demo checkpoint."""
-    from sam3_image.weights import DEMO
+    from sam3_image.model import DEMO
 
     if given:
         names = ", ".join("--" + name.replace("_", "-") for name in given)
@@ -159,7 +159,7 @@ def _predict(image: Path, values: dict[str, Any], output: Path | None) -> Path:
     with contextlib.redirect_stdout(sys.stderr):
         # Imported late: torch takes seconds, and neither --help nor a wrong option needs it.
         from predict import Predictor
-        from sam3_image.service import Service, Settings
+        from sam3_image.serving import Service, Settings
 
         predictor = Predictor()
         # As in setup(), but files of this machine are what a person at its terminal names.

@@ -1,4 +1,4 @@
-"""Instances and pictures made by hand, so that a test knows every pixel of every mask."""
+"""Detections and pictures made by hand, so that a test knows every pixel of every mask."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3_image.instances import Instances
-from sam3_image.render import Canvas, Pixels, Style
+from sam3_image.masks.detections import Detections
+from sam3_image.output.render import Canvas, Pixels, Style
 
 Bools = NDArray[np.bool_]
 
@@ -18,8 +18,8 @@ def instances_of(
     size: tuple[int, int] | None = None,
     concepts: Sequence[str] | None = None,
     prompts: Sequence[int] | None = None,
-) -> Instances:
-    """Instances with exactly these masks, each (H, W) bool; scores fall from 0.95.
+) -> Detections:
+    """Detections with exactly these masks, each (H, W) bool; scores fall from 0.95.
 
     The maps have the size of the image, where upsampling changes nothing.
     """
@@ -30,7 +30,7 @@ def instances_of(
         rows, columns = np.nonzero(mask)
         if rows.size:
             box[:] = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
-    return Instances(
+    return Detections(
         size=size,
         maps=np.array(masks, dtype=np.float32).reshape(count, *size),
         cut=0.5,
@@ -89,7 +89,7 @@ def many_masks(count: int, size: tuple[int, int], seed: int) -> list[Bools]:
     return masks
 
 
-def canvas_of(pixels: Pixels, instances: Instances, style: Style | None = None) -> Canvas:
+def canvas_of(pixels: Pixels, instances: Detections, style: Style | None = None) -> Canvas:
     """The canvas with every instance drawn on it, as a prediction does it."""
     canvas = Canvas(pixels, style)
     for mask in instances.masks():
@@ -97,6 +97,6 @@ def canvas_of(pixels: Pixels, instances: Instances, style: Style | None = None) 
     return canvas
 
 
-def overlay(pixels: Pixels, instances: Instances, style: Style) -> Pixels:
+def overlay(pixels: Pixels, instances: Detections, style: Style) -> Pixels:
     """The picture with every instance tinted."""
     return canvas_of(pixels, instances, style).overlay(instances)

@@ -13,8 +13,8 @@ import resource
 import time
 from pathlib import Path
 
+from sam3_image.decode.image import Limits, open_image
 from sam3_image.errors import UserError
-from sam3_image.images import Limits, open_image
 
 
 def status(key: str) -> int:

@@ -17,10 +17,11 @@ from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from sam3_image import annotations, png, polygons, runs
-from sam3_image.annotations import Annotations
-from sam3_image.instances import Instances
-from sam3_image.masks import Mask
+from sam3_image.masks import polygons, rle
+from sam3_image.masks.detections import Detections
+from sam3_image.masks.mask import Mask
+from sam3_image.output import annotations, png
+from sam3_image.output.annotations import Annotations
 from tests.drawn_instances import Bools, disc, instances_of, many_masks, photo, ring
 
 # pycocotools 2.0.11 makes NumPy 2 warn at every decoding.
@@ -30,7 +31,7 @@ SIZES = [(60, 80), (97, 61), (1, 40), (40, 1), (1, 1)]
 VALIDATOR = jsonschema.Draft202012Validator(annotations.schema())
 
 
-def annotated(found: Instances, annotation_format: str) -> dict[str, Any]:
+def annotated(found: Detections, annotation_format: str) -> dict[str, Any]:
     """The file's content, read back from its bytes and held against the schema."""
     collected = Annotations(found, annotation_format)
     for mask in found.masks():
@@ -96,8 +97,8 @@ def test_run_lengths_of_any_region_anywhere() -> None:
         shape = (int(rng.integers(0, height - top + 1)), int(rng.integers(0, width - left + 1)))
         inside = rng.random(shape) < rng.choice([0.0, 0.2, 0.5, 0.9, 1.0])
         mask = Mask(inside=inside, y=top, x=left, size=(height, width))
-        assert np.array_equal(coco_masks.decode(runs.encode(mask)), mask.full())
-        assert runs.run_lengths(mask).sum() == height * width
+        assert np.array_equal(coco_masks.decode(rle.encode(mask)), mask.full())
+        assert rle.run_lengths(mask).sum() == height * width
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -244,6 +245,6 @@ def test_supervision_loads_the_result_in_three_lines(tmp_path: Path) -> None:
 def test_large_images_stay_fast_enough_to_stream() -> None:
     """The runs come from the region alone: a small object in 100 megapixels costs no scan."""
     mask = Mask(inside=disc((50, 50), (25, 25), 20), y=9000, x=9000, size=(10_000, 10_000))
-    decoded = coco_masks.toBbox(runs.encode(mask))
+    decoded = coco_masks.toBbox(rle.encode(mask))
     assert decoded.tolist() == [9005, 9005, 41, 41]
-    assert runs.run_lengths(mask).size == 2 * 41 + 1
+    assert rle.run_lengths(mask).size == 2 * 41 + 1

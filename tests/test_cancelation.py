@@ -15,7 +15,7 @@ from tests.cog_server import REPOSITORY
 STILLBORN = textwrap.dedent(
     """
     import threading
-    from sam3_image.cancelation import survive_cancelation
+    from sam3_image.serving.cancelation import survive_cancelation
 
     class Cancel(BaseException):
         pass

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sam3_image import colors
 from sam3_image.errors import InputError
+from sam3_image.output import colors
 
 # Machado, Oliveira and Fernandes (2009), severity 1.0, for linear RGB.
 SEEN_WITH = {

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sam3_image.decode.image import Image, Limits, open_image
 from sam3_image.errors import ImageError
-from sam3_image.images import Image, Limits, open_image
 from tests import image_corpus
 
 CASES = {case.name: case for case in image_corpus.cases()}

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from sam3_image.cli import ROOT
-from sam3_image.export import write
-from sam3_image.images import Image
-from sam3_image.output import Output
+from sam3_image.decode.image import Image
+from sam3_image.output.export import write
+from sam3_image.output.options import Output
 from tests.drawn_instances import disc, instances_of, photo, ring
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

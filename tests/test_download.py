@@ -12,9 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from sam3_image.checkpoint import Checkpoint
-from sam3_image.device import Placement
-from sam3_image.reading import Reading
+from sam3_image.model.device import Placement
+from sam3_image.model.weights.checkpoint import Checkpoint
+from sam3_image.model.weights.reading import Reading
 from tests.cog_server import REPOSITORY
 from tests.hub import TOKEN, Hub
 
@@ -27,7 +27,7 @@ def download(
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_TOKEN": token}
     return subprocess.run(
-        [sys.executable, "-m", "sam3_image.download", "--output", str(target)],
+        [sys.executable, "-m", "sam3_image.model.weights.download", "--output", str(target)],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,

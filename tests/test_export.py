@@ -16,12 +16,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from sam3_image import export, png
+from sam3_image.decode.image import Image
 from sam3_image.errors import InputError, OutputError
-from sam3_image.export import encode_picture, write
-from sam3_image.images import Image
-from sam3_image.output import Output
-from sam3_image.render import Style
+from sam3_image.output import export, png
+from sam3_image.output.export import encode_picture, write
+from sam3_image.output.options import Output
+from sam3_image.output.render import Style
 from tests.drawn_instances import disc, instances_of, overlay, photo, ring
 
 SIZE = (90, 130)

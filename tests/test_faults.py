@@ -20,8 +20,8 @@ import pytest
 import torch
 
 from sam3_image.errors import MemoryLimitError, OutputError
-from sam3_image.memory import guarded
-from sam3_image.workspace import Workspace
+from sam3_image.serving.memory import guarded
+from sam3_image.serving.workspace import Workspace
 from tests.cog_server import CogServer, png
 from tests.fault_tools import (
     LARGE,

@@ -15,9 +15,9 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from sam3_image.decode.image import Limits, decode, require_download
 from sam3_image.errors import InputError, UserError
-from sam3_image.images import Limits, decode, require_download
-from sam3_image.prompts import Find, Pick, Query, parse
+from sam3_image.model.prompts import Find, Pick, Query, parse
 from tests import image_corpus
 
 CASES = int(os.environ.get("SAM3_FUZZ", "150"))

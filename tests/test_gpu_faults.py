@@ -21,9 +21,9 @@ START = textwrap.dedent(
     from pathlib import Path
     import torch
     from sam3_image.errors import MemoryLimitError
-    from sam3_image.output import Output
-    from sam3_image.prompts import Query
-    from sam3_image.service import Service, Settings
+    from sam3_image.output.options import Output
+    from sam3_image.model.prompts import Query
+    from sam3_image.serving.service import Service, Settings
 
     settings = Settings.from_environment({"SAM3_WEIGHTS": sys.argv[1], "SAM3_DEVICE": "cuda"})
     service = Service(settings, downloads_only=False)

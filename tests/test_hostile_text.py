@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam3_image.checkpoint import Checkpoint
 from sam3_image.errors import CheckpointError
+from sam3_image.model.weights.checkpoint import Checkpoint
 from tests.cog_server import CogServer, png
 
 IMAGE = png(np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8))
@@ -127,8 +127,8 @@ class _Bomb:
 @pytest.mark.parametrize("name", ["sam3.pt", "pytorch_model.bin", "model.safetensors"])
 def test_no_pickle_is_loaded(tiny_weights: Path, tmp_path: Path, name: str) -> None:
     """A checkpoint that has only a pickle, under whatever name, is refused and runs nothing."""
-    from sam3_image.device import Placement
-    from sam3_image.segmenter import Segmenter
+    from sam3_image.model.device import Placement
+    from sam3_image.model.segmenter import Segmenter
 
     folder, trace = tmp_path / "weights", tmp_path / "trace"
     folder.mkdir()

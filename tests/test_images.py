@@ -18,10 +18,10 @@ import pytest
 from PIL import Image as Pillow
 from pillow_heif import from_pillow
 
-from sam3_image import formats
+from sam3_image.decode import formats
+from sam3_image.decode.image import Limits, decode, open_image, require_download
+from sam3_image.decode.limits import available_memory
 from sam3_image.errors import ImageError, UserError
-from sam3_image.images import Limits, decode, open_image, require_download
-from sam3_image.limits import available_memory
 from tests import image_corpus
 from tests.cog_server import REPOSITORY
 

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Sam3Model, Sam3TrackerModel, Sam3VideoConfig
 
-from sam3_image import reading
-from sam3_image.checkpoint import DETECTOR_NAMES, TRACKER_NAMES
-from sam3_image.device import Placement
-from sam3_image.download import store
-from sam3_image.loading import Loaded, load
-from sam3_image.reading import FLOAT32_PARTS, Reading, weight_files
+from sam3_image.model.device import Placement
+from sam3_image.model.weights import reading
+from sam3_image.model.weights.checkpoint import DETECTOR_NAMES, TRACKER_NAMES
+from sam3_image.model.weights.download import store
+from sam3_image.model.weights.loading import Loaded, load
+from sam3_image.model.weights.reading import FLOAT32_PARTS, Reading, weight_files
 
 KINDS = [Sam3Model, Sam3TrackerModel]
 TENSOR = "detector_model.dot_product_scoring.query_proj.weight"

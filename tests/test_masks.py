@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sam3_image.masks import Axis, Mask, Upsampler, blend
+from sam3_image.masks.mask import Mask
+from sam3_image.masks.upsampling import Axis, Upsampler, blend
 
 
 def reference(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

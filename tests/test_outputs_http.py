@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from pycocotools import mask as coco_masks
 
-from sam3_image import annotations
 from sam3_image.errors import InputError
-from sam3_image.output import PICTURE_FORMATS, Output
+from sam3_image.output import annotations
+from sam3_image.output.options import PICTURE_FORMATS, Output
 from tests.cog_server import CogServer, pixels, png
 from tests.second_scenes import arranged
 

@@ -18,11 +18,11 @@ from PIL import Image
 from transformers import Sam3TrackerModel, Sam3TrackerProcessor
 
 from benchmarks import plain
-from sam3_image.checkpoint import Checkpoint
-from sam3_image.device import Placement
-from sam3_image.instances import Instances
-from sam3_image.prompts import Query, parse
-from sam3_image.segmenter import Segmenter
+from sam3_image.masks.detections import Detections
+from sam3_image.model.device import Placement
+from sam3_image.model.prompts import Query, parse
+from sam3_image.model.segmenter import Segmenter
+from sam3_image.model.weights.checkpoint import Checkpoint
 from tests import second_scenes
 
 CPU = Placement(torch.device("cpu"), torch.float32)
@@ -37,10 +37,10 @@ NUMBERS = 1e-5
 
 
 @pytest.fixture(scope="module")
-def ours(weights: Path) -> Callable[..., Instances]:
+def ours(weights: Path) -> Callable[..., Detections]:
     segmenter = Segmenter(Checkpoint.open(weights), CPU)
 
-    def run(image: Image.Image, mask_threshold: float = 0.5, **fields: Any) -> Instances:
+    def run(image: Image.Image, mask_threshold: float = 0.5, **fields: Any) -> Detections:
         pixels = np.array(image)
         request = parse(Query(**fields), pixels.shape[:2])
         features = segmenter.encode(pixels, segmenter.side(100))
@@ -68,7 +68,7 @@ def scene(seed: int) -> tuple[Image.Image, Sequence[second_scenes.Drawn]]:
     return second_scenes.random_picture(seed=seed)
 
 
-def assert_equal(mine: Instances, theirs: dict[str, torch.Tensor], image: Image.Image) -> int:
+def assert_equal(mine: Detections, theirs: dict[str, torch.Tensor], image: Image.Image) -> int:
     """Scores, boxes and masks are the same; returns how many pixels differ."""
     order = theirs["scores"].argsort(descending=True, stable=True)
     assert len(mine) == len(order)
@@ -80,7 +80,7 @@ def assert_equal(mine: Instances, theirs: dict[str, torch.Tensor], image: Image.
     return sum(int((a.full() != b.astype(bool)).sum()) for a, b in pairs)
 
 
-def test_text(ours: Callable[..., Instances], detector: plain.Plain) -> None:
+def test_text(ours: Callable[..., Detections], detector: plain.Plain) -> None:
     differing = compared = 0
     for seed in SEEDS:
         image, _ = scene(seed)
@@ -101,7 +101,7 @@ def test_text(ours: Callable[..., Instances], detector: plain.Plain) -> None:
 @pytest.mark.parametrize("text", [None, "circle"])
 @pytest.mark.parametrize("labels", [[1], [1, 0]])
 def test_exemplar_boxes(
-    ours: Callable[..., Instances], detector: plain.Plain, text: str | None, labels: list[int]
+    ours: Callable[..., Detections], detector: plain.Plain, text: str | None, labels: list[int]
 ) -> None:
     differing = compared = 0
     for seed in FEWER:
@@ -126,7 +126,7 @@ def test_exemplar_boxes(
 
 
 def test_no_boxes_means_none_are_passed(
-    ours: Callable[..., Instances], detector: plain.Plain
+    ours: Callable[..., Detections], detector: plain.Plain
 ) -> None:
     """A detector whose geometry encoder is broken still answers text alike: it is never called."""
     image, _ = scene(3)
@@ -140,7 +140,7 @@ def test_no_boxes_means_none_are_passed(
 @pytest.mark.parametrize("multimask", [False, True])
 @pytest.mark.parametrize("kind", ["points", "box", "both"])
 def test_pick(
-    ours: Callable[..., Instances], tracker: tuple[Any, Any], kind: str, multimask: bool
+    ours: Callable[..., Detections], tracker: tuple[Any, Any], kind: str, multimask: bool
 ) -> None:
     processor, model = tracker
     differing = compared = 0

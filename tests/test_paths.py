@@ -15,12 +15,12 @@ import torch
 
 from benchmarks import plain
 from demo_checkpoint.measure import match_ious
-from sam3_image.checkpoint import Checkpoint
-from sam3_image.device import Placement
-from sam3_image.download import store
-from sam3_image.finder import CHUNK
-from sam3_image.prompts import Concept, Find
-from sam3_image.segmenter import Segmenter
+from sam3_image.model.device import Placement
+from sam3_image.model.finder import CHUNK
+from sam3_image.model.prompts import Concept, Find
+from sam3_image.model.segmenter import Segmenter
+from sam3_image.model.weights.checkpoint import Checkpoint
+from sam3_image.model.weights.download import store
 from tests.second_scenes import random_picture
 
 THRESHOLD = 0.5

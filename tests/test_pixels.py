@@ -12,8 +12,8 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps
 
-from sam3_image.images import Limits, decode
-from sam3_image.pixels import STRIP_PIXELS, exif_orientation, upright_rgb
+from sam3_image.decode.image import Limits, decode
+from sam3_image.decode.pixels import STRIP_PIXELS, exif_orientation, upright_rgb
 from tests import icc, image_corpus
 from tests.image_corpus import ALPHAS, COLOURS, GRAYS, blocks, on_white
 

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from sam3_image import png
-from sam3_image.masks import Mask
+from sam3_image.masks.mask import Mask
+from sam3_image.output import png
 
 # One pixel, one row, one column, odd sides, and enough rows for several bands.
 SIZES = [(1, 1), (1, 300), (300, 1), (7, 13), (64, 64), (1031, 777)]

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from sam3_image.errors import InputError
-from sam3_image.prompts import Concept, Find, Pick, Query, Target, parse
+from sam3_image.model.prompts import Concept, Find, Pick, Query, Target, parse
 
 SIZE = (100, 200)  # height, width
 

@@ -7,9 +7,9 @@ import unicodedata
 import numpy as np
 import pytest
 
-from sam3_image import colors, render
-from sam3_image.labels import LONGEST_LABEL, MOST_HIDDEN, Lettering
-from sam3_image.render import Style
+from sam3_image.output import colors, render
+from sam3_image.output.labels import LONGEST_LABEL, MOST_HIDDEN, Lettering
+from sam3_image.output.render import Style
 from tests.drawn_instances import (
     canvas_of,
     disc,

@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import Sam3Model, Sam3VideoConfig
 
-from sam3_image.cache import TensorCache
-from sam3_image.checkpoint import Checkpoint
-from sam3_image.device import Placement
-from sam3_image.preprocess import pixel_values
-from sam3_image.prompts import Concept, Find, Pick, Target
-from sam3_image.segmenter import CacheBudget, Segmenter
+from sam3_image.model.cache import TensorCache
+from sam3_image.model.device import Placement
+from sam3_image.model.preprocess import pixel_values
+from sam3_image.model.prompts import Concept, Find, Pick, Target
+from sam3_image.model.segmenter import CacheBudget, Segmenter
+from sam3_image.model.weights.checkpoint import Checkpoint
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 RED = Find((Concept("red circle"),), 0.0)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sam3_image.errors import InputError, shown
-from sam3_image.geometry import Box, Point, parse_boxes, parse_labels, parse_points
+from sam3_image.model.geometry import Box, Point, parse_boxes, parse_labels, parse_points
 
 DEFAULT_PROMPT = "person"  # of the `prompt` input; kept for callers of the drop-in interface
 DEFAULT_THRESHOLD = 0.5

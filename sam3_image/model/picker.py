@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import Sam3TrackerModel
 
-from sam3_image.device import Placement
-from sam3_image.encoder import Encoder, Features
-from sam3_image.instances import Instances
-from sam3_image.prompts import Pick, Target
+from sam3_image.masks import Detections
+from sam3_image.model.device import Placement
+from sam3_image.model.encoder import Encoder, Features
+from sam3_image.model.prompts import Pick, Target
 
 # The name of what a pick returns, where *find* has its concept.
 OBJECT = "object"
@@ -28,7 +28,7 @@ class Picker:
     encoder: Encoder
     placement: Placement
 
-    def pick(self, features: Features, request: Pick, mask_threshold: float) -> Instances:
+    def pick(self, features: Features, request: Pick, mask_threshold: float) -> Detections:
         """One instance per target, or three candidates of each, best score first.
 
         mask_threshold: probability above which a pixel is in the mask. The score is the model's
@@ -39,7 +39,7 @@ class Picker:
         objects, candidates = scores.shape
         maps = logits.reshape(objects * candidates, *logits.shape[-2:])
         cut = _logit(mask_threshold)
-        instances = Instances.of(
+        instances = Detections.of(
             size=features.size,
             maps=maps,
             cut=cut,

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sam3_image.cache import TensorCache
-from sam3_image.checkpoint import Checkpoint
-from sam3_image.device import Placement
-from sam3_image.encoder import Encoder, Features
 from sam3_image.errors import CheckpointError
-from sam3_image.finder import Finder
-from sam3_image.instances import Instances
-from sam3_image.picker import Picker
-from sam3_image.prompts import Find, Pick
-from sam3_image.reading import Reading
+from sam3_image.masks import Detections
+from sam3_image.model.cache import TensorCache
+from sam3_image.model.device import Placement
+from sam3_image.model.encoder import Encoder, Features
+from sam3_image.model.finder import Finder
+from sam3_image.model.picker import Picker
+from sam3_image.model.prompts import Find, Pick
+from sam3_image.model.weights.checkpoint import Checkpoint
+from sam3_image.model.weights.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Segmenter:
     @torch.inference_mode()
     def segment(
         self, features: Features, request: Find | Pick, mask_threshold: float = 0.5
-    ) -> Instances:
+    ) -> Detections:
         """The instances that the request asks for, best score first.
 
         mask_threshold: probability above which a pixel belongs to a mask.

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from PIL.Image import DecompressionBombError
 from PIL.ImageFile import ImageFile
 
-from sam3_image.effort import Reader, check_jpeg, check_picture, check_tiff
+from sam3_image.decode.decode_limits import Reader, check_jpeg, check_picture, check_tiff
+from sam3_image.decode.formats import JPEG, TIFF, Format, identify
+from sam3_image.decode.limits import Limits, available_memory
+from sam3_image.decode.pixels import exif_orientation, upright_rgb
 from sam3_image.errors import ImageError, MemoryLimitError, UserError, shown
-from sam3_image.formats import JPEG, TIFF, Format, identify
-from sam3_image.limits import Limits, available_memory
-from sam3_image.pixels import exif_orientation, upright_rgb
 
 # The descriptor belongs to the process: two threads must not swap it at the same time.
 _STDERR_LOCK = threading.Lock()

@@ -6,11 +6,11 @@ from typing import Any
 
 from pycocotools import mask as coco_masks
 
-from sam3_image import runs
-from sam3_image.instances import Instances
+from sam3_image.masks import rle
+from sam3_image.masks.detections import Detections
 
 
-def suppress(instances: Instances, iou_threshold: float) -> Instances:
+def suppress(instances: Detections, iou_threshold: float) -> Detections:
     """Greedy NMS over all prompts of a request, best score first.
 
     An instance goes when its full-size mask overlaps a better one that stayed with an IoU
@@ -20,9 +20,9 @@ def suppress(instances: Instances, iou_threshold: float) -> Instances:
     kept: list[int] = []
     masks: list[dict[str, Any]] = []
     for index, mask in enumerate(instances.masks()):
-        rle = runs.encode(mask)
-        overlaps = coco_masks.iou([rle], masks, [0] * len(masks)) if masks else [[0.0]]
+        encoded = rle.encode(mask)
+        overlaps = coco_masks.iou([encoded], masks, [0] * len(masks)) if masks else [[0.0]]
         if max(overlaps[0]) <= iou_threshold:
             kept.append(index)
-            masks.append(rle)
+            masks.append(encoded)
     return instances.take(kept)

@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sam3_image import polygons, runs
-from sam3_image.instances import Instances
-from sam3_image.masks import Mask
+from sam3_image.masks import Detections, Mask, polygons, rle
 
 VERSION = "1.0"
 
@@ -31,7 +29,9 @@ Record = dict[str, Any]
 
 def schema() -> Record:
     """The JSON schema (draft 2020-12) that every file made here follows."""
-    text = resources.files("sam3_image").joinpath("annotations.schema.json").read_text("utf-8")
+    text = (
+        resources.files("sam3_image.output").joinpath("annotations.schema.json").read_text("utf-8")
+    )
     loaded: Record = json.loads(text)
     return loaded
 
@@ -39,7 +39,7 @@ def schema() -> Record:
 class Annotations:
     """Collects the annotations while the masks pass by, best score first."""
 
-    def __init__(self, instances: Instances, annotation_format: str) -> None:
+    def __init__(self, instances: Detections, annotation_format: str) -> None:
         """annotation_format: one of `FORMATS` but "none"."""
         self._instances = instances
         self._format = annotation_format
@@ -54,7 +54,7 @@ class Annotations:
             return
         record = {"index": index, **_facts(self._instances, index), "area": mask.area}
         if self._format == RLE:
-            record["rle"] = runs.encode(mask)
+            record["rle"] = rle.encode(mask)
         else:
             record["polygons"] = [_part(part) for part in polygons.trace(mask)]
         self._records.append(record)
@@ -84,7 +84,7 @@ class Annotations:
             "id": index + 1,  # evaluation takes 0 for "no match"
             "image_id": COCO_IMAGE_ID,
             "category_id": self._categories[facts["concept"]],
-            "segmentation": runs.encode(mask),
+            "segmentation": rle.encode(mask),
             "area": mask.area,
             "bbox": _tight_box(mask),
             "iscrowd": 0,
@@ -106,7 +106,7 @@ class Annotations:
         }
 
 
-def _facts(instances: Instances, index: int) -> Record:
+def _facts(instances: Detections, index: int) -> Record:
     """What every format says about an instance beside its mask."""
     return {
         "concept": instances.concepts[index],
@@ -118,7 +118,7 @@ def _facts(instances: Instances, index: int) -> Record:
     }
 
 
-def _categories(instances: Instances) -> dict[str, int]:
+def _categories(instances: Detections) -> dict[str, int]:
     """Concept → category id: 1 + the index of its prompt, whatever the others found."""
     numbers: dict[str, int] = {}
     for concept, prompt in zip(instances.concepts, instances.prompts.tolist(), strict=True):

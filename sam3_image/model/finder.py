@@ -16,12 +16,12 @@ from transformers.models.sam3.modeling_sam3 import (
     Sam3VisionEncoderOutput,
 )
 
-from sam3_image.cache import TensorCache
-from sam3_image.device import Placement
-from sam3_image.encoder import Encoder, Features
 from sam3_image.errors import InputError, shown
-from sam3_image.instances import Instances
-from sam3_image.prompts import Concept, Find
+from sam3_image.masks import Detections
+from sam3_image.model.cache import TensorCache
+from sam3_image.model.device import Placement
+from sam3_image.model.encoder import Encoder, Features
+from sam3_image.model.prompts import Concept, Find
 
 # Concepts that go through the head together. Each needs its own pixel decoder pass (about 0.5 GB
 # at full size in float32), so more at once buys little and costs memory.
@@ -57,7 +57,7 @@ class Finder:
                     f"marks; SAM 3 reads at most {limit}. Shorten it."
                 )
 
-    def find(self, features: Features, request: Find, mask_threshold: float) -> Instances:
+    def find(self, features: Features, request: Find, mask_threshold: float) -> Detections:
         """All instances with a score > `request.threshold`, best first, over all concepts.
 
         mask_threshold: probability above which an upsampled pixel is in the mask. The score is
@@ -71,11 +71,11 @@ class Finder:
                 features, request, range(start, len(request.concepts))[:CHUNK], mask_threshold
             )
         ]
-        return Instances.joined(found).sorted()
+        return Detections.joined(found).sorted()
 
     def _chunk(
         self, features: Features, request: Find, indices: range, mask_threshold: float
-    ) -> Iterator[Instances]:
+    ) -> Iterator[Detections]:
         concepts = [request.concepts[index] for index in indices]
         outputs = self._forward(features, concepts)
         # Small tensors leave the model's dtype here; maps only once they are known to be kept.
@@ -86,7 +86,7 @@ class Finder:
         for row, index in enumerate(indices):
             keep = scores[row] > request.threshold
             kept = int(keep.sum())
-            yield Instances.of(
+            yield Detections.of(
                 size=features.size,
                 maps=_probabilities(outputs.pred_masks[row], keep),
                 cut=mask_threshold,

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam3_image import effort
+from sam3_image.decode import decode_limits
+from sam3_image.decode.image import Limits, decode
 from sam3_image.errors import ImageError
-from sam3_image.images import Limits, decode
 from tests import image_corpus
 from tests.image_corpus import chunk
 
@@ -69,7 +69,7 @@ def scans_of(data: bytes) -> int:
 NUMBERS = struct.pack("<I", 8) * TIMES
 
 ATTACKS: dict[str, tuple[Callable[[], bytes], str]] = {
-    "jpeg scans": (lambda: progressive(effort.JPEG_SCANS + 1), "scans"),
+    "jpeg scans": (lambda: progressive(decode_limits.JPEG_SCANS + 1), "scans"),
     "jpeg segments": (lambda: jpeg_with(segment(0xFE, b"") * TIMES), "segments"),
     "jpeg exif": (lambda: jpeg_with(segment(0xE1, b"Exif\0\0" + bytes(60_000)) * 300), "EXIF"),
     "jpeg exif behind a false end": (
@@ -119,7 +119,7 @@ def test_what_cameras_and_programs_write_is_accepted() -> None:
     """The neighbours of the attacks, on the right side of each line."""
     picture = image_corpus.picture("RGB")[1]
     harmless: dict[str, Any] = {
-        "as many scans as may be": progressive(effort.JPEG_SCANS),
+        "as many scans as may be": progressive(decode_limits.JPEG_SCANS),
         "a photo with a second image and a video behind it": whole("jpeg-rgb")
         + whole("jpeg-rgb") * 50
         + b"\xff\xda" * 1000,

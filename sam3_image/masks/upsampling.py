@@ -14,52 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sam3_image.masks.mask import Mask
+
 # Full-size values that are computed at one time: few enough to stay in the cache of a core.
 CHUNK_VALUES = 1 << 15
 # Share of cells that need computing above which computing all is faster than picking them.
 DENSE = 0.25
-
-
-@dataclass(frozen=True)
-class Mask:
-    """The binary mask of one instance, stored as the smallest region that can hold it.
-
-    inside: (h, w) bool, C-contiguous; True is the object. May be (0, 0) for an empty mask.
-    y, x: row and column of `inside[0, 0]` in the image.
-    size: (height, width) of the whole image, in pixels. Outside the region all is False.
-    """
-
-    inside: NDArray[np.bool_]
-    y: int
-    x: int
-    size: tuple[int, int]
-
-    @property
-    def area(self) -> int:
-        """Number of pixels in the mask."""
-        return int(np.count_nonzero(self.inside))
-
-    @property
-    def window(self) -> tuple[slice, slice]:
-        """Index of the region in an array of the whole image: `picture[mask.window]`."""
-        height, width = self.inside.shape
-        return slice(self.y, self.y + height), slice(self.x, self.x + width)
-
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        """xyxy in pixels, tightly around the mask (x1, y1 exclusive); zeros for an empty mask."""
-        rows = np.flatnonzero(self.inside.any(axis=1))
-        columns = np.flatnonzero(self.inside.any(axis=0))
-        if not rows.size:
-            return 0, 0, 0, 0
-        x0, y0 = self.x + int(columns[0]), self.y + int(rows[0])
-        return x0, y0, self.x + int(columns[-1]) + 1, self.y + int(rows[-1]) + 1
-
-    def full(self) -> NDArray[np.bool_]:
-        """The mask at the size of the image: (height, width) bool."""
-        canvas = np.zeros(self.size, dtype=bool)
-        canvas[self.window] = self.inside
-        return canvas
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Instances and the picture → the one file that the caller asked for."""
+"""Detections and the picture → the one file that the caller asked for."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from sam3_image import png
-from sam3_image.annotations import Annotations
+from sam3_image.decode import Image
 from sam3_image.errors import OutputError
-from sam3_image.images import Image
-from sam3_image.instances import Instances
-from sam3_image.masks import Mask
-from sam3_image.output import Output
-from sam3_image.render import Canvas, Style
+from sam3_image.masks import Detections, Mask
+from sam3_image.output import png
+from sam3_image.output.annotations import Annotations
+from sam3_image.output.options import Output
+from sam3_image.output.render import Canvas, Style
 
 __all__ = ["Output", "write"]
 
@@ -55,7 +54,7 @@ ADVICE = {
 }
 
 
-def write(image: Image, instances: Instances, output: Output, folder: Path) -> Path:
+def write(image: Image, instances: Detections, output: Output, folder: Path) -> Path:
     """Writes the result into `folder` (which exists) and returns its path.
 
     The file is `masks.zip`, `mask.png`, `overlay.*`, `cutout.*` or `annotations.json`. No
@@ -79,7 +78,7 @@ def write(image: Image, instances: Instances, output: Output, folder: Path) -> P
         raise OutputError(f"cannot write the result to {folder}: {reason}; {advice}") from error
 
 
-def _one_file(image: Image, instances: Instances, output: Output) -> tuple[str, bytes]:
+def _one_file(image: Image, instances: Detections, output: Output) -> tuple[str, bytes]:
     if output.wants_annotations:
         annotations = Annotations(instances, output.annotation_format)
         for mask in instances.masks():
@@ -93,7 +92,7 @@ def _one_file(image: Image, instances: Instances, output: Output) -> tuple[str, 
     return next(_pictures(canvas, instances, output))
 
 
-def _write_zip(image: Image, instances: Instances, output: Output, path: Path) -> Path:
+def _write_zip(image: Image, instances: Detections, output: Output, path: Path) -> Path:
     canvas = None
     if output.wants_overlay or output.apply_mask:
         canvas = Canvas(image.pixels, _style(output))
@@ -112,7 +111,7 @@ def _write_zip(image: Image, instances: Instances, output: Output, path: Path) -
     return path
 
 
-def _pictures(canvas: Canvas, instances: Instances, output: Output) -> Iterator[tuple[str, bytes]]:
+def _pictures(canvas: Canvas, instances: Detections, output: Output) -> Iterator[tuple[str, bytes]]:
     """Name and content of each picture in colour that `output` asks for."""
     suffix = output.output_format
     if output.wants_overlay:

@@ -15,8 +15,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from sam3_image.reading import Weights, target
-from sam3_image.stored import can_stay, compute_in
+from sam3_image.model.weights.low_precision import can_stay, compute_in
+from sam3_image.model.weights.reading import Weights, target
 
 
 @dataclass(frozen=True)

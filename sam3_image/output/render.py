@@ -13,10 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3_image.colors import Color, color_of
-from sam3_image.instances import Instances
-from sam3_image.labels import Outlines, draw_labels, outlines
-from sam3_image.masks import Mask
+from sam3_image.masks import Detections, Mask
+from sam3_image.output.colors import Color, color_of
+from sam3_image.output.labels import Outlines, draw_labels, outlines
 
 Pixels = NDArray[np.uint8]
 
@@ -62,7 +61,7 @@ class Canvas:
             self._outlines.append(outlines(mask) if self._style.labels else ())
         covered |= mask.inside
 
-    def overlay(self, instances: Instances) -> Pixels:
+    def overlay(self, instances: Detections) -> Pixels:
         """(H, W, 3) uint8 RGB. Takes `instances` for its labels; to be called once, at the end."""
         if self._style is None or self._painted is None:
             raise ValueError("this canvas was made without a style, so it has no overlay")

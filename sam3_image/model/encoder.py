@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import Sam3Model
 
-from sam3_image import rotary
-from sam3_image.cache import TensorCache
-from sam3_image.device import Placement
-from sam3_image.preprocess import digest, normalise, resize
+from sam3_image.model import rotary
+from sam3_image.model.cache import TensorCache
+from sam3_image.model.device import Placement
+from sam3_image.model.preprocess import digest, normalise, resize
 
 # A neck makes four levels (4, 2, 1 and ½ × the patch grid); neither task reads the last.
 LEVELS = 3

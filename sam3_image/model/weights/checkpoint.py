@@ -20,8 +20,8 @@ import torch
 from transformers import AutoConfig, CLIPTokenizer, PreTrainedModel, Sam3Model, Sam3TrackerModel
 
 from sam3_image.errors import CheckpointError, shown
-from sam3_image.loading import load
-from sam3_image.reading import Reading, Weights, weight_files
+from sam3_image.model.weights.loading import load
+from sam3_image.model.weights.reading import Reading, Weights, weight_files
 
 TOKENIZERS = ("tokenizer.json", "vocab.json")
 MODEL_TYPES = ("sam3_video", "sam3")

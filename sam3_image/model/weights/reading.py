@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from sam3_image.device import Placement
+from sam3_image.model.device import Placement
 
 # Parts of the tracker that stay float32: they turn pixel coordinates into phases, and in bfloat16
 # a click would be off by several pixels.

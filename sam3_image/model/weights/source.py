@@ -17,7 +17,7 @@ from huggingface_hub import errors as hub_errors
 from sam3_image.errors import CheckpointError, shown
 
 REPOSITORY = "facebook/sam3"
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 BAKED = ROOT / "weights" / "sam3"
 DEMO = ROOT / "weights" / "demo"
 # What the image classes read. The repository also holds Meta's own format, a pickle.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sam3_image import colors
-from sam3_image.annotations import FORMATS, NONE
 from sam3_image.errors import InputError, shown
+from sam3_image.output import colors
+from sam3_image.output.annotations import FORMATS, NONE
 
 PICTURE_FORMATS = ("png", "jpg", "webp")
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_masks
 
-from sam3_image.masks import Mask
+from sam3_image.masks.mask import Mask
 
 
 def encode(mask: Mask) -> dict[str, object]:

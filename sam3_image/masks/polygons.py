@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3_image.masks import Mask
+from sam3_image.masks.mask import Mask
 
 Ring = NDArray[np.float32]  # (n, 2) x, y on pixel edges; closed without repeating the first
 

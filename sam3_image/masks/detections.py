@@ -13,11 +13,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3_image.masks import Mask, Upsampler
+from sam3_image.masks.mask import Mask
+from sam3_image.masks.upsampling import Upsampler
 
 
 @dataclass(frozen=True)
-class Instances:
+class Detections:
     """N instances of one image, sorted by score, best first.
 
     size: (height, width) of the image in pixels, as a person sees it (EXIF applied).
@@ -58,8 +59,8 @@ class Instances:
         concept: str,
         prompt: int | NDArray[np.int64],
         candidates: NDArray[np.int64] | None = None,
-    ) -> Instances:
-        """Instances of one concept, in the order given; `prompt` is one index or one for each."""
+    ) -> Detections:
+        """Detections of one concept, in the order given; `prompt` is one index or one for each."""
         count = len(scores)
         return cls(
             size=size,
@@ -74,7 +75,7 @@ class Instances:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence[Instances]) -> Instances:
+    def joined(cls, parts: Sequence[Detections]) -> Detections:
         """Instances of one image, at least one part, in the order of the parts."""
         first = parts[0]
         if len(parts) == 1:
@@ -106,7 +107,7 @@ class Instances:
         """The full-size masks one after the other, best score first."""
         return (self.mask(index) for index in range(len(self)))
 
-    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> Instances:
+    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> Detections:
         """Those instances, in that order."""
         chosen = np.asarray(indices, dtype=np.int64)
         return replace(
@@ -120,11 +121,11 @@ class Instances:
             prompts=self.prompts[chosen],
         )
 
-    def sorted(self) -> Instances:
+    def sorted(self) -> Detections:
         """The same instances, best score first; equal scores keep their order."""
         return self.take(np.argsort(-self.scores, kind="stable"))
 
-    def with_mask_boxes(self) -> Instances:
+    def with_mask_boxes(self) -> Detections:
         """The same instances with `boxes` drawn tightly around their masks."""
         boxes = [mask.box for mask in self.masks()]
         return replace(self, boxes=np.array(boxes, dtype=np.float32).reshape(len(self), 4))

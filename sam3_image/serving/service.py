@@ -10,20 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam3_image import export, overlap, prompts
-from sam3_image.device import Placement
+from sam3_image.decode import Image, Limits, open_image, require_download
 from sam3_image.errors import shown
-from sam3_image.images import Image, Limits, open_image, require_download
-from sam3_image.instances import Instances
-from sam3_image.memory import give_back, guarded, settle
-from sam3_image.output import Output
-from sam3_image.prompts import Find, Query
-from sam3_image.reading import Reading, weight_files
-from sam3_image.report import Report
-from sam3_image.weights import Source, locate
-from sam3_image.workspace import Workspace
+from sam3_image.masks import Detections, nms
+from sam3_image.model import Find, Placement, Query, Reading, Source, locate, parse, weight_files
+from sam3_image.output import Output, write
+from sam3_image.serving.memory import give_back, guarded, settle
+from sam3_image.serving.report import Report
+from sam3_image.serving.workspace import Workspace
 
-# Instances of one concept near the model's ceiling: more may be in the picture than it can say.
+# Detections of one concept near the model's ceiling: more may be in the picture than it can say.
 CROWDED = 0.9
 SHOWN_SCORES = 5
 
@@ -74,8 +70,7 @@ class Service:
             folder = locate(settings.source)
             reading = Reading(weight_files(folder), settings.placement)
             # Imported only now: transformers takes seconds, in which the weights are read.
-            from sam3_image.checkpoint import Checkpoint
-            from sam3_image.segmenter import Segmenter
+            from sam3_image.model import Checkpoint, Segmenter
 
             checkpoint = Checkpoint.open(folder)
             report.say(
@@ -122,21 +117,21 @@ class Service:
             instances = self._segment(picture, query, report)
             with report.stage("write"):
                 try:
-                    path = export.write(picture, instances, output, self._workspace.new())
+                    path = write(picture, instances, output, self._workspace.new())
                 except BaseException:  # half a result on a full disk helps nobody
                     self._workspace.clear(keep=image)
                     raise
         _say_result(instances, path, report)
         return Result(path=path, metrics=report.metrics)
 
-    def _segment(self, picture: Image, query: Query, report: Report) -> Instances:
+    def _segment(self, picture: Image, query: Query, report: Report) -> Detections:
         height, width = picture.size
         side = self._segmenter.side(query.input_size_percent)
         report.say(
             f"Image: {width}×{height} {picture.format}, encoded at {side}×{side} on "
             f"{self._segmenter.placement}"
         )
-        request = prompts.parse(query, picture.size)
+        request = parse(query, picture.size)
         report.say(f"Prompt: {request}")
         self._segmenter.check(request)
         with report.stage("encode"):
@@ -150,13 +145,13 @@ class Service:
             _warn_if_crowded(instances, request, self._segmenter.queries, report)
         with report.stage("select"):
             if query.nms_iou_threshold is not None:
-                instances = overlap.suppress(instances, query.nms_iou_threshold)
+                instances = nms.suppress(instances, query.nms_iou_threshold)
             if query.max_instances is not None:
                 instances = instances.take(range(min(len(instances), query.max_instances)))
         return instances
 
 
-def _warn_if_crowded(instances: Instances, request: Find, queries: int, report: Report) -> None:
+def _warn_if_crowded(instances: Detections, request: Find, queries: int, report: Report) -> None:
     for index, concept in enumerate(request.concepts):
         count = int((instances.prompts == index).sum())
         if count >= CROWDED * queries:
@@ -166,7 +161,7 @@ def _warn_if_crowded(instances: Instances, request: Find, queries: int, report: 
             )
 
 
-def _say_result(instances: Instances, path: Path, report: Report) -> None:
+def _say_result(instances: Detections, path: Path, report: Report) -> None:
     count = len(instances)
     report.metrics["instances"] = count
     best = ", ".join(f"{score:.3f}" for score in instances.scores[:SHOWN_SCORES])

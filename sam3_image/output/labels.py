@@ -18,9 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3_image.colors import Color
-from sam3_image.instances import Instances
-from sam3_image.masks import Mask
+from sam3_image.masks import Detections, Mask
+from sam3_image.output.colors import Color
 
 Pixels = NDArray[np.uint8]
 Outlines = tuple[NDArray[np.int32], ...]
@@ -59,7 +58,7 @@ def outlines(mask: Mask) -> Outlines:
 
 def draw_labels(
     picture: Pixels,
-    instances: Instances,
+    instances: Detections,
     lines: Sequence[Outlines],
     colors: Sequence[Color],
 ) -> None:

@@ -19,10 +19,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import Sam3TrackerModel
 
-from sam3_image.checkpoint import Checkpoint
 from sam3_image.errors import UserError
-from sam3_image.reading import FLOAT32_PARTS
-from sam3_image.weights import BAKED, REPOSITORY, fetch, token_of
+from sam3_image.model.weights.checkpoint import Checkpoint
+from sam3_image.model.weights.reading import FLOAT32_PARTS
+from sam3_image.model.weights.source import BAKED, REPOSITORY, fetch, token_of
 
 LICENCE_PAGE = "https://github.com/facebookresearch/sam3/blob/main/LICENSE"
 TRACKER = "tracker_model."

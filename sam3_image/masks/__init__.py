@@ -1,0 +1,10 @@
+"""Masks without a model: upsampling, NMS, run lengths, polygons.
+
+`Detections` is what the model found in one image, `Mask` the full-size mask of one of them.
+"""
+
+from sam3_image.masks import nms, polygons, rle
+from sam3_image.masks.detections import Detections
+from sam3_image.masks.mask import Mask
+
+__all__ = ["Detections", "Mask", "nms", "polygons", "rle"]

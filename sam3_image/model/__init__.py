@@ -1,0 +1,64 @@
+"""All that knows transformers: weights → device, encoder, finder, picker, segmenter, caches.
+
+The exports are imported when they are first used: transformers takes seconds, in which the weights
+are read already, and prompts can be checked without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sam3_image.model.device import Placement
+    from sam3_image.model.finder import Finder
+    from sam3_image.model.prompts import Concept, Find, Pick, Query, Target, parse
+    from sam3_image.model.segmenter import Segmenter
+    from sam3_image.model.weights.checkpoint import Checkpoint
+    from sam3_image.model.weights.download import store
+    from sam3_image.model.weights.reading import Reading, weight_files
+    from sam3_image.model.weights.source import DEMO, Source, locate
+
+_MODULES = {
+    "Checkpoint": "weights.checkpoint",
+    "Concept": "prompts",
+    "DEMO": "weights.source",
+    "Find": "prompts",
+    "Finder": "finder",
+    "Pick": "prompts",
+    "Placement": "device",
+    "Query": "prompts",
+    "Reading": "weights.reading",
+    "Segmenter": "segmenter",
+    "Source": "weights.source",
+    "Target": "prompts",
+    "locate": "weights.source",
+    "parse": "prompts",
+    "store": "weights.download",
+    "weight_files": "weights.reading",
+}
+
+__all__ = [
+    "DEMO",
+    "Checkpoint",
+    "Concept",
+    "Find",
+    "Finder",
+    "Pick",
+    "Placement",
+    "Query",
+    "Reading",
+    "Segmenter",
+    "Source",
+    "Target",
+    "locate",
+    "parse",
+    "store",
+    "weight_files",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,6 @@
+"""Detections and a picture → one file: masks, overlay, cut-out, annotations."""
+
+from sam3_image.output.export import write
+from sam3_image.output.options import Output
+
+__all__ = ["Output", "write"]
