@@ -108,10 +108,13 @@ def test_setup_is_quick_when_all_is_there() -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["setup", "--devel"], "allowed: --dev"),
+        (["setup", "--devel"], "allowed: --dev, --web"),
         (["serve", "--prot", "5000"], "allowed: --host HOST, --port PORT"),
         (["serve", "--port"], "needs a value"),
         (["serve", "--port", "http"], "--port is 'http'"),
+        (["web", "--prot", "5000"], "allowed: --host HOST, --port PORT"),
+        (["web", "--port", "http"], "invalid int value: 'http'"),
+        (["web", "--host", "0.0.0.0"], "set SAM3_TOKEN"),
     ],
 )
 def test_unknown_arguments(command: list[str], words: str) -> None:

@@ -1,0 +1,35 @@
+"""The application: guard, token, route groups, errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from sam3_image.web import groups
+from sam3_image.web.answers import HANDLERS
+from sam3_image.web.context import Context
+from sam3_image.web.guard import Guard, RequireToken
+from sam3_image.web.pictures import Pictures
+from sam3_image.web.segmentation import Segmentation
+from sam3_image.web.settings import WebSettings
+
+
+def create_app(service: Any, settings: WebSettings) -> Starlette:
+    """The web server's application around a loaded `serving.Service`.
+
+    Raises UserError where the settings name a group of routes that does not exist.
+    """
+    pictures = Pictures(settings.max_pictures, settings.max_picture_bytes)
+    context = Context(settings, Segmentation(service, pictures), pictures)
+    chosen = groups.chosen(settings.groups)
+    open_paths = tuple(path for group in chosen for path in group.open_paths)
+    return Starlette(
+        routes=[route for group in chosen for route in group.routes(context)],
+        middleware=[
+            Middleware(Guard, settings),
+            Middleware(RequireToken, settings.token, open_paths),
+        ],
+        exception_handlers=HANDLERS,
+    )
