@@ -17,7 +17,7 @@ from transformers.models.sam3.modeling_sam3 import (
 )
 
 from sam3_image.errors import InputError, shown
-from sam3_image.masks import Detections
+from sam3_image.masks import Detections, Maps
 from sam3_image.model.cache import TensorCache
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
@@ -88,8 +88,9 @@ class Finder:
             kept = int(keep.sum())
             yield Detections.of(
                 size=features.size,
-                maps=_probabilities(outputs.pred_masks[row], keep),
-                cut=mask_threshold,
+                source=Maps(
+                    _probabilities(outputs.pred_masks[row], keep), mask_threshold, features.size
+                ),
                 boxes=(outputs.pred_boxes[row, keep].float() * scale).cpu().numpy(),
                 scores=scores[row, keep].cpu().numpy(),
                 presence=presence[row].expand(kept).cpu().numpy(),

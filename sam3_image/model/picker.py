@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import Sam3TrackerModel
 
-from sam3_image.masks import Detections
+from sam3_image.masks import Detections, Maps
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
 from sam3_image.model.prompts import Pick, Target
@@ -38,11 +38,9 @@ class Picker:
         logits, scores, presence = self._forward(features, request)
         objects, candidates = scores.shape
         maps = logits.reshape(objects * candidates, *logits.shape[-2:])
-        cut = _logit(mask_threshold)
         instances = Detections.of(
             size=features.size,
-            maps=maps,
-            cut=cut,
+            source=Maps(maps, _logit(mask_threshold), features.size),
             boxes=np.zeros((len(maps), 4), dtype=np.float32),
             scores=scores.reshape(-1),
             presence=np.repeat(presence, candidates),
