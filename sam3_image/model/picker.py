@@ -29,7 +29,7 @@ class Picker:
     placement: Placement
 
     def pick(self, features: Features, request: Pick, mask_threshold: float) -> Detections:
-        """One instance per target, or three candidates of each, best score first.
+        """One instance per target, or three candidates of each, in order and without boxes.
 
         mask_threshold: probability above which a pixel is in the mask. The score is the model's
         own estimate of the mask's IoU with the object; `presence` its probability that there is
@@ -38,7 +38,7 @@ class Picker:
         logits, scores, presence = self._forward(features, request)
         objects, candidates = scores.shape
         maps = logits.reshape(objects * candidates, *logits.shape[-2:])
-        instances = Detections.of(
+        return Detections.of(
             size=features.size,
             source=Maps(maps, _logit(mask_threshold), features.size),
             boxes=np.zeros((len(maps), 4), dtype=np.float32),
@@ -48,7 +48,6 @@ class Picker:
             prompt=np.repeat(np.arange(objects), candidates),
             candidates=np.tile(np.arange(candidates), objects),
         )
-        return instances.with_mask_boxes().sorted()
 
     def _forward(
         self, features: Features, request: Pick
