@@ -130,13 +130,13 @@ def assert_problem(answer: httpx.Response, status: int) -> None:
 def test_off_loopback_a_token_is_required(host: str) -> None:
     with pytest.raises(UserError, match="set SAM3_TOKEN"):
         WebSettings.from_environment({}, host)
-    assert not WebSettings.from_environment({"SAM3_TOKEN": "x"}, host).fetch_urls
+    assert WebSettings.from_environment({"SAM3_TOKEN": "x"}, host).fetch_urls == "off"
 
 
 def test_settings_of_the_environment() -> None:
     settings = WebSettings.from_environment({"SAM3_TOKEN": TOKEN, "SAM3_WEB_ROUTES": "page, x"})
     assert settings.groups == ("page", "x")
-    assert settings.fetch_urls
+    assert settings.fetch_urls == "public"
     assert TOKEN not in repr(settings)
 
 

@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from sam3_image.web import groups
 from sam3_image.web.answers import HANDLERS
 from sam3_image.web.context import Context
+from sam3_image.web.fetch import Fetcher
 from sam3_image.web.guard import Guard, RequireToken
 from sam3_image.web.pictures import Pictures
 from sam3_image.web.segmentation import Segmentation
@@ -22,7 +23,8 @@ def create_app(service: Any, settings: WebSettings) -> Starlette:
     Raises UserError where the settings name a group of routes that does not exist.
     """
     pictures = Pictures(settings.max_pictures, settings.max_picture_bytes)
-    context = Context(settings, Segmentation(service, pictures), pictures)
+    fetcher = Fetcher(settings.fetch_urls)
+    context = Context(settings, Segmentation(service, pictures), pictures, fetcher)
     chosen = groups.chosen(settings.groups)
     open_paths = tuple(path for group in chosen for path in group.open_paths)
     return Starlette(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sam3_image.errors import UserError, shown
+from sam3_image.web.fetch import OFF, POLICIES, PUBLIC
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -17,7 +18,7 @@ MAX_PICTURES = 64
 MAX_PICTURE_BYTES = 512 * 1024 * 1024
 
 CEILING = 1_000_000_000_000
-SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+FETCH = {"0": OFF, "1": PUBLIC, **{policy: policy for policy in POLICIES}}
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class WebSettings:
     host, port: where it listens; port 0 lets the system choose.
     token: the bearer token that every route but the page's own files asks for, or None.
     hosts: names, beside those of the loopback address, by which it may be addressed.
-    fetch_urls: whether a request may name a picture by its URL.
+    fetch_urls: which URLs a request may name: one of `fetch.POLICIES`.
     max_upload_bytes: length of one request's body.
     max_pictures, max_picture_bytes: how many decoded pictures are kept, and their bytes in all.
     groups: names of the route groups that are on; None for all.
@@ -37,7 +38,7 @@ class WebSettings:
     port: int = DEFAULT_PORT
     token: str | None = field(default=None, repr=False)
     hosts: tuple[str, ...] = ()
-    fetch_urls: bool = True
+    fetch_urls: str = PUBLIC
     max_upload_bytes: int = MAX_UPLOAD_BYTES
     max_pictures: int = MAX_PICTURES
     max_picture_bytes: int = MAX_PICTURE_BYTES
@@ -64,7 +65,8 @@ class WebSettings:
     ) -> WebSettings:
         """Read SAM3_TOKEN, SAM3_FETCH_URLS and the SAM3_WEB_… variables; raises UserError.
 
-        SAM3_FETCH_URLS: on by default where the server listens on the loopback address only.
+        SAM3_FETCH_URLS: off, public (the default where the server listens on the loopback address
+            only) or private, which allows addresses of the server's own network too.
         SAM3_WEB_HOSTS, SAM3_WEB_ROUTES: names, separated by commas.
         SAM3_WEB_MAX_UPLOAD, SAM3_WEB_MAX_PICTURES, SAM3_WEB_MAX_PICTURE_BYTES: whole numbers.
         """
@@ -74,7 +76,7 @@ class WebSettings:
             port=port,
             token=environment.get("SAM3_TOKEN", "").strip() or None,
             hosts=tuple(name.lower() for name in _names(environment, "SAM3_WEB_HOSTS")),
-            fetch_urls=_switch(environment, "SAM3_FETCH_URLS", is_loopback(host)),
+            fetch_urls=_policy(environment, PUBLIC if is_loopback(host) else OFF),
             max_upload_bytes=_number(environment, "SAM3_WEB_MAX_UPLOAD", MAX_UPLOAD_BYTES),
             max_pictures=_number(environment, "SAM3_WEB_MAX_PICTURES", MAX_PICTURES),
             max_picture_bytes=_number(environment, "SAM3_WEB_MAX_PICTURE_BYTES", MAX_PICTURE_BYTES),
@@ -96,13 +98,13 @@ def _names(environment: Mapping[str, str], variable: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in environment.get(variable, "").split(",") if name.strip())
 
 
-def _switch(environment: Mapping[str, str], variable: str, default: bool) -> bool:
-    text = environment.get(variable, "").strip().lower()
-    if not text:
-        return default
-    if text not in SWITCH:
-        raise UserError(f"{variable} is {shown(text)}; set it to 1 or 0, or leave it unset.")
-    return SWITCH[text]
+def _policy(environment: Mapping[str, str], default: str) -> str:
+    text = environment.get("SAM3_FETCH_URLS", "").strip().lower()
+    if text and text not in FETCH:
+        raise UserError(
+            f"SAM3_FETCH_URLS is {shown(text)}; set it to {', '.join(POLICIES)}, or leave it unset."
+        )
+    return FETCH.get(text, default)
 
 
 def _number(environment: Mapping[str, str], variable: str, default: int) -> int:

@@ -1,0 +1,62 @@
+"""What a client sends for an image → the bytes of a file.
+
+Clients send base64 text, `data:` URLs or addresses. Nothing else is ever opened: a text that is
+none of these is refused, so no request can name a file of this machine, and no pickled array is
+loaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from urllib.parse import unquote_to_bytes
+
+from sam3_image.errors import ImageError, shown
+from sam3_image.web.fetch import Fetcher
+
+ALLOWED = "https://…, http://… and data:image/…;base64,…: send the image itself or its address."
+
+
+async def from_url(text: str, fetcher: Fetcher) -> bytes:
+    """The bytes behind a `data:` or http(s) URL; raises ImageError or FetchError."""
+    if text[:5].lower() == "data:":
+        return from_data_url(text)
+    if text[:7].lower() == "http://" or text[:8].lower() == "https://":
+        return await fetcher.get(text)
+    raise ImageError(f"image is {shown(text)}, which is not a URL; accepted are {ALLOWED}")
+
+
+def from_data_url(text: str) -> bytes:
+    """The bytes in a `data:` URL, base64 or percent-encoded; raises ImageError."""
+    head, comma, content = text.partition(",")
+    if not comma:
+        raise ImageError(
+            f"image is {shown(text)}, a data URL without a comma; accepted are {ALLOWED}"
+        )
+    if head.lower().endswith(";base64"):
+        return from_base64(content)
+    return unquote_to_bytes(content)
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes in a base64 text; a `data:` URL is accepted too. Raises ImageError.
+
+    A file name that a client mistook for a file arrives here as text, so the error quotes it.
+    """
+    if text[:5].lower() == "data:":
+        return from_data_url(text)
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        content = b""
+    if not content:
+        raise ImageError(
+            f"image is {shown(text)}, which is not base64; send the bytes of the image file in "
+            "base64 (was the path of a file that does not exist given to the client?)."
+        )
+    return content
+
+
+def data_url(content: bytes, media_type: str) -> str:
+    """The bytes as a `data:` URL."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
