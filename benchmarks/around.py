@@ -19,7 +19,7 @@ from transformers.models.sam3.modeling_sam3 import Sam3ImageSegmentationOutput
 from benchmarks import pictures, plain
 from benchmarks.measure import Seconds, Stages
 from sam3_image.decode import Limits, open_image
-from sam3_image.model import Concept, Find, Finder, preprocess
+from sam3_image.model import Concept, Find, Finder, merged, preprocess
 from sam3_image.output import Output, export
 
 SIDE = 1008  # of the encoder's input at full resolution
@@ -112,7 +112,7 @@ class Ours:
         """Load what the model would have given."""
         self._photo = inputs.photo
         nothing: Any = None  # the parts that only the model's own pass would use
-        self._finder = ReadyMade(nothing, nothing, nothing, nothing, nothing, inputs.load())
+        self._finder = ReadyMade(nothing, nothing, nothing, nothing, nothing, outputs=inputs.load())
 
     def __call__(self, kinds: list[str], folder: Path) -> Seconds:
         """Seconds by stage and by kind of result, written into `folder`."""
@@ -124,7 +124,8 @@ class Ours:
         with watch.stage("post-process"), torch.inference_mode():
             features: Any = image  # of the features only the picture's size is asked for
             request = Find((Concept("thing"),), threshold=0.5)
-            instances = self._finder.find(features, request, mask_threshold=0.5)
+            steps = self._finder.steps(features, request, mask_threshold=0.5)
+            instances = merged(list(steps), request)
         for kind in kinds:
             with watch.stage(kind):
                 export.write(image, instances, KINDS[kind].output, folder)

@@ -68,8 +68,10 @@ def test_every_resolution_equals_transformers_configured_for_it(
     scores = outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid()
     order = scores[0].argsort(descending=True, stable=True)
     np.testing.assert_allclose(ours.scores, scores[0, order], atol=1e-5)
-    np.testing.assert_allclose(ours.maps, outputs.pred_masks[0, order].sigmoid(), atol=1e-5)
-    assert ours.maps.shape[-1] == side // 14 * 4
+    np.testing.assert_allclose(
+        ours.source.values, outputs.pred_masks[0, order].sigmoid(), atol=1e-5
+    )
+    assert ours.source.values.shape[-1] == side // 14 * 4
 
 
 def test_resolutions_are_whole_windows(segmenter: Segmenter) -> None:
@@ -86,7 +88,7 @@ def test_several_concepts_equal_the_same_one_by_one(segmenter: Segmenter) -> Non
         mine = together.take(np.flatnonzero(together.prompts == index))
         assert set(mine.concepts) == {name}
         np.testing.assert_allclose(mine.scores, alone.scores, atol=1e-4)
-        np.testing.assert_allclose(mine.maps, alone.maps, atol=1e-4)
+        np.testing.assert_allclose(mine.source.values, alone.source.values, atol=1e-4)
     assert list(together.scores) == sorted(together.scores, reverse=True)
 
 
@@ -114,7 +116,7 @@ def test_half_precision_runs_through_every_path(tiny_weights: Path) -> None:
     exemplar = Concept("a", ((1.0, 1.0, 50.0, 50.0),), (1,))
     for request in (RED, Find((exemplar,), 0.0), Pick((Target(box=(1.0, 1.0, 50.0, 50.0)),), True)):
         found = half.segment(features, request)
-        assert found.maps.dtype == found.scores.dtype == found.boxes.dtype == np.float32
+        assert found.source.values.dtype == found.scores.dtype == found.boxes.dtype == np.float32
         assert len(found)
 
 

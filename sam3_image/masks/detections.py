@@ -1,6 +1,6 @@
-"""Instances: what one request found in one image, best score first.
+"""Detections: what one request found in one image, best score first.
 
-Everything here is NumPy on the host. Masks stay low-resolution maps until someone writes them,
+Everything here is NumPy on the host. Masks stay as small as they came until someone writes them,
 so memory does not grow with the size of the image times the number of instances.
 """
 
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sam3_image.masks.mask import Mask
-from sam3_image.masks.upsampling import Upsampler
+from sam3_image.masks.sources import Source, joined
 
 
 @dataclass(frozen=True)
@@ -22,10 +21,7 @@ class Detections:
     """N instances of one image, sorted by score, best first.
 
     size: (height, width) of the image in pixels, as a person sees it (EXIF applied).
-    maps: (N, h, w) float32 low-resolution maps; a full-size pixel belongs to instance i when the
-        bilinearly upsampled `maps[i]` is > `cut`. For *find* they are probabilities, for *pick*
-        logits, each as in transformers' own post-processing.
-    cut: the value to exceed, in the unit of `maps`.
+    source: the N masks.
     boxes: (N, 4) float32, xyxy in pixels, origin top left. Of the model for *find*, around the
         prompt's mask for *pick*; not clipped to the image.
     scores: (N,) float32 in 0–1. *find*: sigmoid(logit) · sigmoid(presence). *pick*: predicted IoU.
@@ -37,8 +33,7 @@ class Detections:
     """
 
     size: tuple[int, int]
-    maps: NDArray[np.float32]
-    cut: float
+    source: Source
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     presence: NDArray[np.float32]
@@ -50,9 +45,8 @@ class Detections:
     def of(
         cls,
         *,
+        source: Source,
         size: tuple[int, int],
-        maps: NDArray[np.float32],
-        cut: float,
         boxes: NDArray[np.float32],
         scores: NDArray[np.float32],
         presence: NDArray[np.float32],
@@ -64,8 +58,7 @@ class Detections:
         count = len(scores)
         return cls(
             size=size,
-            maps=maps,
-            cut=cut,
+            source=source,
             boxes=boxes,
             scores=scores,
             presence=presence,
@@ -82,7 +75,7 @@ class Detections:
             return first
         return replace(
             first,
-            maps=np.concatenate([part.maps for part in parts]),
+            source=joined([part.source for part in parts]),
             boxes=np.concatenate([part.boxes for part in parts]),
             scores=np.concatenate([part.scores for part in parts]),
             presence=np.concatenate([part.presence for part in parts]),
@@ -94,14 +87,9 @@ class Detections:
     def __len__(self) -> int:
         return len(self.concepts)
 
-    @cached_property
-    def upsampler(self) -> Upsampler:
-        """The weights that turn `maps` into masks of `size`, shared by all instances."""
-        return Upsampler.between((self.maps.shape[1], self.maps.shape[2]), self.size)
-
     def mask(self, index: int) -> Mask:
         """The full-size mask of one instance, computed at each call (a few milliseconds)."""
-        return self.upsampler.mask(self.maps[index], self.cut)
+        return self.source.mask(index)
 
     def masks(self) -> Iterator[Mask]:
         """The full-size masks one after the other, best score first."""
@@ -112,7 +100,7 @@ class Detections:
         chosen = np.asarray(indices, dtype=np.int64)
         return replace(
             self,
-            maps=self.maps[chosen],
+            source=self.source.take(chosen),
             boxes=self.boxes[chosen],
             scores=self.scores[chosen],
             presence=self.presence[chosen],

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sam3_image.model.device import Placement
     from sam3_image.model.finder import Finder
     from sam3_image.model.prompts import Concept, Find, Pick, Query, Target, parse
-    from sam3_image.model.segmenter import Segmenter
+    from sam3_image.model.segmenter import Segmenter, merged
     from sam3_image.model.weights.checkpoint import Checkpoint
     from sam3_image.model.weights.download import store
     from sam3_image.model.weights.reading import Reading, weight_files
@@ -33,6 +33,7 @@ _MODULES = {
     "Source": "weights.source",
     "Target": "prompts",
     "locate": "weights.source",
+    "merged": "segmenter",
     "parse": "prompts",
     "store": "weights.download",
     "weight_files": "weights.reading",
@@ -52,6 +53,7 @@ __all__ = [
     "Source",
     "Target",
     "locate",
+    "merged",
     "parse",
     "store",
     "weight_files",

@@ -25,6 +25,20 @@ LEVELS = 3
 
 
 @dataclass(frozen=True)
+class Square:
+    """A picture as the encoder reads it: made on the host, no device involved.
+
+    key: identifies content and resolution, for caches.
+    size: (height, width) of the picture in pixels.
+    pixels: (1, 3, side, side) uint8 on the host.
+    """
+
+    key: str
+    size: tuple[int, int]
+    pixels: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Features:
     """The backbone's output for one picture at one resolution.
 
@@ -68,17 +82,22 @@ class Encoder:
             math.ceil(self._full_side * percent / 100 / self._step) * self._step, self._full_side
         )
 
-    def encode(self, pixels: NDArray[np.uint8], side: int) -> Features:
-        """Features of a picture, from the cache where the same content was encoded before.
+    def prepare(self, pixels: NDArray[np.uint8], side: int) -> Square:
+        """The host's part of `encode`; may run on any thread, beside the device's.
 
         pixels: (H, W, 3) uint8 RGB. side: as `side()` gives it.
         """
         square = resize(pixels, side)
         # The encoder sees nothing but these pixels, so equal ones have equal features.
-        key = f"{digest(square)}-{side}"
-        known = self._cache.get(key)
-        (hidden,) = known or self._cache.get_or_make(key, lambda: (self._run(square),))
-        return Features(key, (pixels.shape[0], pixels.shape[1]), hidden, known is not None)
+        return Square(f"{digest(square)}-{side}", (pixels.shape[0], pixels.shape[1]), square)
+
+    def encode(self, square: Square) -> Features:
+        """Features of a picture, from the cache where the same content was encoded before."""
+        known = self._cache.get(square.key)
+        (hidden,) = known or self._cache.get_or_make(
+            square.key, lambda: (self._run(square.pixels),)
+        )
+        return Features(square.key, square.size, hidden, known is not None)
 
     def levels(self, features: Features, name: str, neck: Any) -> tuple[torch.Tensor, ...]:
         """The first three feature levels of a neck, (1, C, s·h, s·w) for s = 4, 2, 1; cached.

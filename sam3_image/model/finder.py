@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -17,7 +18,7 @@ from transformers.models.sam3.modeling_sam3 import (
 )
 
 from sam3_image.errors import InputError, shown
-from sam3_image.masks import Detections
+from sam3_image.masks import Detections, Maps
 from sam3_image.model.cache import TensorCache
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
@@ -33,13 +34,15 @@ PIECE = 1 << 14
 
 @dataclass(frozen=True)
 class Finder:
-    """The detector's heads; `find` is a pure function of features and prompts."""
+    """The detector's heads; `steps` is a pure function of features and prompts."""
 
     detector: Sam3Model
     tokenizer: CLIPTokenizer
     encoder: Encoder
     placement: Placement
     texts: TensorCache
+    # A tokenizer keeps its padding as state: used by two threads at once it raises.
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def queries(self) -> int:
@@ -50,28 +53,26 @@ class Finder:
         """Raise InputError for a text with more tokens than the text encoder reads."""
         limit = self.detector.config.text_config.max_position_embeddings
         for concept in concepts:
-            count = len(self.tokenizer(concept.text).input_ids)
+            with self._one_at_a_time:
+                count = len(self.tokenizer(concept.text).input_ids)
             if count > limit:
                 raise InputError(
                     f"The prompt {shown(concept.text)} has {count} tokens with its start and end "
                     f"marks; SAM 3 reads at most {limit}. Shorten it."
                 )
 
-    def find(self, features: Features, request: Find, mask_threshold: float) -> Detections:
-        """All instances with a score > `request.threshold`, best first, over all concepts.
+    def steps(
+        self, features: Features, request: Find, mask_threshold: float
+    ) -> Iterator[Detections]:
+        """All instances with a score > `request.threshold`, a few concepts at a time.
 
         mask_threshold: probability above which an upsampled pixel is in the mask. The score is
         sigmoid(logit) · sigmoid(presence), as in transformers'
         `post_process_instance_segmentation`, and so are masks and boxes.
         """
-        found = [
-            part
-            for start in range(0, len(request.concepts), CHUNK)
-            for part in self._chunk(
-                features, request, range(start, len(request.concepts))[:CHUNK], mask_threshold
-            )
-        ]
-        return Detections.joined(found).sorted()
+        for start in range(0, len(request.concepts), CHUNK):
+            indices = range(start, len(request.concepts))[:CHUNK]
+            yield Detections.joined(list(self._chunk(features, request, indices, mask_threshold)))
 
     def _chunk(
         self, features: Features, request: Find, indices: range, mask_threshold: float
@@ -88,8 +89,9 @@ class Finder:
             kept = int(keep.sum())
             yield Detections.of(
                 size=features.size,
-                maps=_probabilities(outputs.pred_masks[row], keep),
-                cut=mask_threshold,
+                source=Maps(
+                    _probabilities(outputs.pred_masks[row], keep), mask_threshold, features.size
+                ),
                 boxes=(outputs.pred_boxes[row, keep].float() * scale).cpu().numpy(),
                 scores=scores[row, keep].cpu().numpy(),
                 presence=presence[row].expand(kept).cpu().numpy(),
@@ -133,12 +135,13 @@ class Finder:
         return torch.cat(embeddings), torch.cat(masks)
 
     def _text(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
-        tokens = self.tokenizer(
-            text,
-            padding="max_length",
-            max_length=self.detector.config.text_config.max_position_embeddings,
-            return_tensors="pt",
-        ).to(self.placement.device)
+        with self._one_at_a_time:
+            tokens = self.tokenizer(
+                text,
+                padding="max_length",
+                max_length=self.detector.config.text_config.max_position_embeddings,
+                return_tensors="pt",
+            ).to(self.placement.device)
         output = self.detector.get_text_features(**tokens, return_dict=True)
         return output.pooler_output, tokens.attention_mask
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import Sam3TrackerModel
 
-from sam3_image.masks import Detections
+from sam3_image.masks import Detections, Maps
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
 from sam3_image.model.prompts import Pick, Target
@@ -29,7 +29,7 @@ class Picker:
     placement: Placement
 
     def pick(self, features: Features, request: Pick, mask_threshold: float) -> Detections:
-        """One instance per target, or three candidates of each, best score first.
+        """One instance per target, or three candidates of each, in order and without boxes.
 
         mask_threshold: probability above which a pixel is in the mask. The score is the model's
         own estimate of the mask's IoU with the object; `presence` its probability that there is
@@ -38,11 +38,9 @@ class Picker:
         logits, scores, presence = self._forward(features, request)
         objects, candidates = scores.shape
         maps = logits.reshape(objects * candidates, *logits.shape[-2:])
-        cut = _logit(mask_threshold)
-        instances = Detections.of(
+        return Detections.of(
             size=features.size,
-            maps=maps,
-            cut=cut,
+            source=Maps(maps, _logit(mask_threshold), features.size),
             boxes=np.zeros((len(maps), 4), dtype=np.float32),
             scores=scores.reshape(-1),
             presence=np.repeat(presence, candidates),
@@ -50,7 +48,6 @@ class Picker:
             prompt=np.repeat(np.arange(objects), candidates),
             candidates=np.tile(np.arange(candidates), objects),
         )
-        return instances.with_mask_boxes().sorted()
 
     def _forward(
         self, features: Features, request: Pick

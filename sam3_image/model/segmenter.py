@@ -7,6 +7,7 @@ transformers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from sam3_image.errors import CheckpointError
 from sam3_image.masks import Detections
 from sam3_image.model.cache import TensorCache
 from sam3_image.model.device import Placement
-from sam3_image.model.encoder import Encoder, Features
+from sam3_image.model.encoder import Encoder, Features, Square
 from sam3_image.model.finder import Finder
 from sam3_image.model.picker import Picker
 from sam3_image.model.prompts import Find, Pick
@@ -79,14 +80,21 @@ class Segmenter:
         if isinstance(request, Find):
             self._finder.check(request.concepts)
 
-    @torch.inference_mode()
     def encode(self, pixels: NDArray[np.uint8], side: int) -> Features:
         """Features of a picture (H, W, 3) uint8 RGB; the same content is encoded only once."""
-        features = self._encoder.encode(pixels, side)
+        return self.encode_square(self.prepare(pixels, side))
+
+    def prepare(self, pixels: NDArray[np.uint8], side: int) -> Square:
+        """The host's part of `encode`: may run on another thread while the device computes."""
+        return self._encoder.prepare(pixels, side)
+
+    @torch.inference_mode()
+    def encode_square(self, square: Square) -> Features:
+        """The device's part of `encode`."""
+        features = self._encoder.encode(square)
         self._synchronize()
         return features
 
-    @torch.inference_mode()
     def segment(
         self, features: Features, request: Find | Pick, mask_threshold: float = 0.5
     ) -> Detections:
@@ -94,14 +102,25 @@ class Segmenter:
 
         mask_threshold: probability above which a pixel belongs to a mask.
         """
+        return merged(list(self.steps(features, request, mask_threshold)), request)
+
+    @torch.inference_mode()
+    def steps(
+        self, features: Features, request: Find | Pick, mask_threshold: float = 0.5
+    ) -> Iterator[Detections]:
+        """The device's part of `segment`, a bounded piece of work each; for `merged`.
+
+        Between two of them the device may serve another request.
+        """
         if isinstance(request, Find):
-            return self._finder.find(features, request, mask_threshold)
-        if self._picker is None:
+            yield from self._finder.steps(features, request, mask_threshold)
+        elif self._picker is None:
             raise CheckpointError(
                 "These weights have no part for task='visual'; use a checkpoint laid out as "
                 "facebook/sam3, or task='concept'."
             )
-        return self._picker.pick(features, request, mask_threshold)
+        else:
+            yield self._picker.pick(features, request, mask_threshold)
 
     def forget(self) -> None:
         """Give cached features back, here and to the device."""
@@ -121,3 +140,11 @@ class Segmenter:
         # Work on a GPU is queued; without this its time would show up in the next stage.
         if self.placement.device.type == "cuda":
             torch.cuda.synchronize(self.placement.device)
+
+
+def merged(steps: Sequence[Detections], request: Find | Pick) -> Detections:
+    """The host's part of `Segmenter.segment`: all that the steps found, best score first."""
+    found = Detections.joined(steps)
+    if isinstance(request, Pick):  # the model gives boxes for a find only
+        found = found.with_mask_boxes()
+    return found.sorted()
