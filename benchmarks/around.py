@@ -125,7 +125,7 @@ class Ours:
             features: Any = image  # of the features only the picture's size is asked for
             request = Find((Concept("thing"),), threshold=0.5)
             steps = self._finder.steps(features, request, mask_threshold=0.5)
-            instances = merged(list(steps), request)
+            instances = merged([step() for step in steps], request)
         for kind in kinds:
             with watch.stage(kind):
                 export.write(image, instances, KINDS[kind].output, folder)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sam3_image.model.device import Placement
+    from sam3_image.model.encoder import Features, Square
     from sam3_image.model.finder import Finder
     from sam3_image.model.prompts import Concept, Find, Pick, Query, Target, parse
     from sam3_image.model.segmenter import Segmenter, merged
@@ -23,6 +24,7 @@ _MODULES = {
     "Checkpoint": "weights.checkpoint",
     "Concept": "prompts",
     "DEMO": "weights.source",
+    "Features": "encoder",
     "Find": "prompts",
     "Finder": "finder",
     "Pick": "prompts",
@@ -31,6 +33,7 @@ _MODULES = {
     "Reading": "weights.reading",
     "Segmenter": "segmenter",
     "Source": "weights.source",
+    "Square": "encoder",
     "Target": "prompts",
     "locate": "weights.source",
     "merged": "segmenter",
@@ -43,6 +46,7 @@ __all__ = [
     "DEMO",
     "Checkpoint",
     "Concept",
+    "Features",
     "Find",
     "Finder",
     "Pick",
@@ -51,6 +55,7 @@ __all__ = [
     "Reading",
     "Segmenter",
     "Source",
+    "Square",
     "Target",
     "locate",
     "merged",

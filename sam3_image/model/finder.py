@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -63,20 +63,22 @@ class Finder:
 
     def steps(
         self, features: Features, request: Find, mask_threshold: float
-    ) -> Iterator[Detections]:
-        """All instances with a score > `request.threshold`, a few concepts at a time.
+    ) -> list[Callable[[], Detections]]:
+        """Calls that give all instances with a score > `request.threshold`, by a few concepts.
 
         mask_threshold: probability above which an upsampled pixel is in the mask. The score is
         sigmoid(logit) · sigmoid(presence), as in transformers'
         `post_process_instance_segmentation`, and so are masks and boxes.
         """
-        for start in range(0, len(request.concepts), CHUNK):
-            indices = range(start, len(request.concepts))[:CHUNK]
-            yield Detections.joined(list(self._chunk(features, request, indices, mask_threshold)))
+        every = range(len(request.concepts))
+        return [
+            partial(self._chunk, features, request, every[start : start + CHUNK], mask_threshold)
+            for start in every[::CHUNK]
+        ]
 
     def _chunk(
         self, features: Features, request: Find, indices: range, mask_threshold: float
-    ) -> Iterator[Detections]:
+    ) -> Detections:
         concepts = [request.concepts[index] for index in indices]
         outputs = self._forward(features, concepts)
         # Small tensors leave the model's dtype here; maps only once they are known to be kept.
@@ -84,20 +86,22 @@ class Finder:
         scores = outputs.pred_logits.float().sigmoid() * presence
         height, width = features.size
         scale = torch.tensor([width, height, width, height], device=scores.device)
+        found = []
         for row, index in enumerate(indices):
             keep = scores[row] > request.threshold
             kept = int(keep.sum())
-            yield Detections.of(
+            maps = _probabilities(outputs.pred_masks[row], keep)
+            part = Detections.of(
                 size=features.size,
-                source=Maps(
-                    _probabilities(outputs.pred_masks[row], keep), mask_threshold, features.size
-                ),
+                source=Maps(maps, mask_threshold, features.size),
                 boxes=(outputs.pred_boxes[row, keep].float() * scale).cpu().numpy(),
                 scores=scores[row, keep].cpu().numpy(),
                 presence=presence[row].expand(kept).cpu().numpy(),
                 concept=request.concepts[index].text,
                 prompt=index,
             )
+            found.append(part)
+        return Detections.joined(found)
 
     def _forward(
         self, features: Features, concepts: Sequence[Concept]

@@ -7,8 +7,9 @@ transformers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -102,25 +103,26 @@ class Segmenter:
 
         mask_threshold: probability above which a pixel belongs to a mask.
         """
-        return merged(list(self.steps(features, request, mask_threshold)), request)
+        steps = self.steps(features, request, mask_threshold)
+        return merged([step() for step in steps], request)
 
-    @torch.inference_mode()
     def steps(
         self, features: Features, request: Find | Pick, mask_threshold: float = 0.5
-    ) -> Iterator[Detections]:
-        """The device's part of `segment`, a bounded piece of work each; for `merged`.
+    ) -> list[Callable[[], Detections]]:
+        """The device's part of `segment`, in pieces of bounded work; their results: `merged`.
 
         Between two of them the device may serve another request.
         """
         if isinstance(request, Find):
-            yield from self._finder.steps(features, request, mask_threshold)
-        elif self._picker is None:
+            steps = self._finder.steps(features, request, mask_threshold)
+        elif self._picker is not None:
+            steps = [partial(self._picker.pick, features, request, mask_threshold)]
+        else:
             raise CheckpointError(
                 "These weights have no part for task='visual'; use a checkpoint laid out as "
                 "facebook/sam3, or task='concept'."
             )
-        else:
-            yield self._picker.pick(features, request, mask_threshold)
+        return [torch.inference_mode()(step) for step in steps]
 
     def forget(self) -> None:
         """Give cached features back, here and to the device."""
@@ -142,9 +144,9 @@ class Segmenter:
             torch.cuda.synchronize(self.placement.device)
 
 
-def merged(steps: Sequence[Detections], request: Find | Pick) -> Detections:
+def merged(found: Sequence[Detections], request: Find | Pick) -> Detections:
     """The host's part of `Segmenter.segment`: all that the steps found, best score first."""
-    found = Detections.joined(steps)
+    all_found = Detections.joined(found)
     if isinstance(request, Pick):  # the model gives boxes for a find only
-        found = found.with_mask_boxes()
-    return found.sorted()
+        all_found = all_found.with_mask_boxes()
+    return all_found.sorted()

@@ -2,5 +2,6 @@
 
 from sam3_image.output.export import write
 from sam3_image.output.options import Output
+from sam3_image.output.png import available_cores
 
-__all__ = ["Output", "write"]
+__all__ = ["Output", "available_cores", "write"]
