@@ -1,4 +1,4 @@
-"""The Cog door: declares the inputs, calls the package, returns one file.
+"""What Cog serves: declares the inputs, calls the package, returns one file.
 
 `cog build` reads this file without running it, so every default, bound and description below is
 a plain literal (`tests/test_cog_static.py` holds the rules).
@@ -9,8 +9,7 @@ from typing import List, Optional
 
 from cog import BasePredictor, CancelationException, Input, Path
 
-from sam3_image.model import Query
-from sam3_image.output import Output
+from sam3_image.request import Request
 from sam3_image.serving import Service, Settings, survive_cancelation
 
 
@@ -33,7 +32,7 @@ class Predictor(BasePredictor):
         ),
         prompt: str = Input(
             default="person",
-            description="The concept to find, in a few words (at most 500 characters, 32 tokens). With boxes, the default stands for the boxes alone",
+            description="The concept to find, in a few words (at most 500 characters, 32 tokens). With boxes, the default means the boxes alone",
             max_length=500,
         ),
         threshold: float = Input(
@@ -56,7 +55,7 @@ class Predictor(BasePredictor):
         mask_color: str = Input(
             default="green",
             choices=["green", "red", "blue", "yellow", "cyan", "magenta", "distinct"],
-            description="Colour of the overlay; distinct gives each instance its own",
+            description="Color of the overlay; distinct gives each instance its own",
         ),
         task: str = Input(
             default="concept",
@@ -126,33 +125,31 @@ class Predictor(BasePredictor):
         ),
     ) -> Path:
         """Segment one image; see the README for what each input does and which go together."""
-        query = Query(
-            task=task,
+        request = Request.from_filled(
             prompt=prompt,
+            threshold=threshold,
+            save_overlay=save_overlay,
+            mask_only=mask_only,
+            return_zip=return_zip,
+            mask_opacity=mask_opacity,
+            mask_color=mask_color,
+            task=task,
             prompts=prompts,
             boxes=boxes,
             box_labels=box_labels,
             points=points,
             point_labels=point_labels,
             multimask_output=multimask_output,
-            threshold=threshold,
             mask_threshold=mask_threshold,
             nms_iou_threshold=nms_iou_threshold,
             max_instances=max_instances,
-            input_size_percent=input_size_percent,
-        )
-        output = Output(
-            return_zip=return_zip,
-            save_overlay=save_overlay,
-            mask_only=mask_only,
-            mask_opacity=mask_opacity,
-            mask_color=mask_color,
             apply_mask=apply_mask,
             output_format=output_format,
             show_labels=show_labels,
             annotation_format=annotation_format,
+            input_size_percent=input_size_percent,
         )
-        result = self.service.run(image, query, output)
+        result = self.service.run(image, request)
         for name, value in result.metrics.items():
             self.record_metric(name, value)
         return Path(result.path)

@@ -47,7 +47,7 @@ def main() -> None:
                     (SMALL, "ZIP", True),
                     (LARGE, "ZIP + overlay", True),
                     (LARGE, "overlay PNG", True),
-                    (HUGE, "ZIP", (available_memory() or 0) > PLAIN_HUGE_BYTES),
+                    (HUGE, "ZIP", available_memory() > PLAIN_HUGE_BYTES),
                 ],
             )
             rows += _demo(scratch)

@@ -19,8 +19,8 @@ from transformers.models.sam3.modeling_sam3 import Sam3ImageSegmentationOutput
 from benchmarks import pictures, plain
 from benchmarks.measure import Seconds, Stages
 from sam3_image.decode import Limits, open_image
-from sam3_image.model import Concept, Find, Finder, merged, preprocess
-from sam3_image.output import Output, export
+from sam3_image.model import Find, Finder, merged, preprocess
+from sam3_image.output import Output, write
 
 SIDE = 1008  # of the encoder's input at full resolution
 STAGES = ("decode", "preprocess", "post-process")
@@ -78,7 +78,7 @@ class ReadyMade(Finder):
 
     outputs: Any = None
 
-    def _forward(self, features: Any, concepts: Any) -> Any:
+    def _forward(self, features: Any, concepts: Any, request: Any) -> Any:
         return self.outputs
 
 
@@ -112,7 +112,7 @@ class Ours:
         """Load what the model would have given."""
         self._photo = inputs.photo
         nothing: Any = None  # the parts that only the model's own pass would use
-        self._finder = ReadyMade(nothing, nothing, nothing, nothing, nothing, outputs=inputs.load())
+        self._finder = ReadyMade(nothing, nothing, nothing, nothing, outputs=inputs.load())
 
     def __call__(self, kinds: list[str], folder: Path) -> Seconds:
         """Seconds by stage and by kind of result, written into `folder`."""
@@ -120,15 +120,17 @@ class Ours:
         with watch.stage("decode"):
             image = open_image(self._photo, Limits())
         with watch.stage("preprocess"):
-            preprocess.pixel_values(image.pixels, SIDE)
+            square = preprocess.resize(image.pixels, SIDE)
+            preprocess.digest(square)
+            preprocess.normalise(square)
         with watch.stage("post-process"), torch.inference_mode():
             features: Any = image  # of the features only the picture's size is asked for
-            request = Find((Concept("thing"),), threshold=0.5)
+            request = Find(("thing",), threshold=0.5)
             steps = self._finder.steps(features, request, mask_threshold=0.5)
             instances = merged([step() for step in steps], request)
         for kind in kinds:
             with watch.stage(kind):
-                export.write(image, instances, KINDS[kind].output, folder)
+                write(image, instances, KINDS[kind].output, folder)
         return watch.seconds
 
 

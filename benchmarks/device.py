@@ -20,8 +20,8 @@ from benchmarks.measure import Spread, timed
 from benchmarks.table import Row
 from benchmarks.whole import CONCEPTS, Setup, quiet
 from sam3_image.decode import Limits, open_image
-from sam3_image.model import Concept, Find, Query
-from sam3_image.output import Output
+from sam3_image.model import Find
+from sam3_image.request import Request
 from sam3_image.serving import Service
 
 SECTION = "Model and predictions on the device (random weights unless said otherwise)"
@@ -77,7 +77,7 @@ def _model_alone(setup: Setup, service: Service, theirs: plain.Plain, rounds: in
     segmenter = service._segmenter
     side = segmenter.side(100)
     pixels = pictures.photo(side, side)
-    request = Find((Concept(CONCEPTS[0]),), setup.threshold)
+    request = Find((CONCEPTS[0],), setup.threshold)
 
     def ours(number: int) -> None:
         features = segmenter.encode(_fresh(pixels, number), side)
@@ -101,7 +101,7 @@ def _throughput(setup: Setup, service: Service, rounds: int) -> list[Row]:
     pixels = pictures.photo(side, side, seed=1)
     found = []
     for count in REQUEST_SIZES:
-        request = Find(tuple(Concept(text) for text in CONCEPTS[:count]), setup.threshold)
+        request = Find(tuple(CONCEPTS[:count]), setup.threshold)
 
         def once(number: int, request: Find = request) -> None:
             segmenter.segment(segmenter.encode(_fresh(pixels, number), side), request)
@@ -129,9 +129,11 @@ def _predictions(
         for number, photo in enumerate(photos):
             threshold = _threshold_for(service, photo, count)
             service._segmenter.forget()
-            query = Query(prompt=CONCEPTS[0], threshold=threshold, max_instances=count)
+            request = Request.from_inputs(
+                prompt=CONCEPTS[0], threshold=threshold, max_instances=count
+            )
             with quiet():
-                ours = timed(partial(service.run, photo, query, Output()), setup.device)
+                ours = timed(partial(service.run, photo, request), setup.device)
             target = scratch / "plain.zip"
             one = timed(
                 partial(plain.predict, theirs, photo, target, CONCEPTS[0], threshold), setup.device
@@ -148,7 +150,7 @@ def _threshold_for(service: Service, photo: Path, count: int) -> float:
     """A threshold between the scores of two instances, so that `count` are above it."""
     segmenter = service._segmenter
     features = segmenter.encode(open_image(photo, Limits()).pixels, segmenter.side(100))
-    scores = segmenter.segment(features, Find((Concept(CONCEPTS[0]),), 0.0)).scores
+    scores = segmenter.segment(features, Find((CONCEPTS[0],), 0.0)).scores
     if len(scores) <= count:
         return 0.0
     return float((scores[count - 1] + scores[count]) / 2)
@@ -178,14 +180,15 @@ def mixed(setup: Setup, service: Service, scratch: Path, count: int) -> None:
         for number, size in enumerate([(768, 1024), (3000, 4000), (300, 500), (4096, 4096)])
     ]
     box = "[[10, 10, 200, 200]]"
-    queries = [
-        Query(prompt=CONCEPTS[0], threshold=setup.threshold),
-        Query(prompts=list(CONCEPTS), threshold=setup.threshold),
-        Query(prompt=CONCEPTS[1], boxes=box, threshold=setup.threshold),
-        Query(task="visual", boxes=box),
-        Query(prompt=CONCEPTS[2], input_size_percent=50, threshold=setup.threshold),
+    asked: list[dict[str, Any]] = [
+        {"prompt": CONCEPTS[0], "threshold": setup.threshold},
+        {"prompts": list(CONCEPTS), "threshold": setup.threshold},
+        {"prompt": CONCEPTS[1], "boxes": box, "threshold": setup.threshold},
+        {"task": "visual", "boxes": box},
+        {"prompt": CONCEPTS[2], "input_size_percent": 50, "threshold": setup.threshold},
     ]
     for number in range(count):
-        photo, query = photos[number % len(photos)], queries[number % len(queries)]
+        photo, inputs = photos[number % len(photos)], asked[number % len(asked)]
+        request = Request.from_inputs(**inputs, save_overlay=number % 3 == 0)
         with quiet():
-            service.run(photo, query, Output(save_overlay=number % 3 == 0))
+            service.run(photo, request)

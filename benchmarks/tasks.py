@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks import plain
 from benchmarks.measure import peak_bytes
-from sam3_image.model import Checkpoint, Concept, Find, Pick, Placement, Segmenter, Target
+from sam3_image.model import Checkpoint, Find, Pick, Placement, Segmenter, Target
 
 
 def main(what: str, folder: str) -> None:
@@ -42,7 +42,7 @@ def _ours(folder: str, pixels: NDArray[np.uint8], pick: bool) -> None:
         checkpoint = replace(checkpoint, config=checkpoint.config.detector_config)
     segmenter = Segmenter(checkpoint, Placement(torch.device("cpu"), torch.float32))
     features = segmenter.encode(pixels, segmenter.side(100))
-    segmenter.segment(features, Find((Concept("red circle"),), 1.0))
+    segmenter.segment(features, Find(("red circle",), 1.0))
     if pick:
         segmenter.segment(features, Pick((Target(box=(100, 100, 500, 500)),), False))
 

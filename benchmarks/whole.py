@@ -17,8 +17,7 @@ import torch
 from benchmarks import plain
 from benchmarks.measure import Spread, timed
 from benchmarks.table import Row
-from sam3_image.model import Query
-from sam3_image.output import Output
+from sam3_image.request import Request
 from sam3_image.serving import Service, Settings
 
 CONCEPTS = tuple(
@@ -70,9 +69,9 @@ class Whole:
 
     def ours(self, photo: Path, *concepts: str) -> float:
         """Seconds of one request with those concepts."""
-        query = Query(prompts=list(concepts), threshold=self.setup.threshold)
+        request = Request.from_inputs(prompts=list(concepts), threshold=self.setup.threshold)
         with quiet():
-            return timed(lambda: self.service.run(photo, query, Output()), self.setup.device)
+            return timed(lambda: self.service.run(photo, request), self.setup.device)
 
     def plain(self, photo: Path, concept: str) -> float:
         """Seconds of one call, which takes one concept."""

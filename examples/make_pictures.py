@@ -17,8 +17,7 @@ import supervision as sv
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_masks
 
-from sam3_image.model import Query
-from sam3_image.output import Output
+from sam3_image.request import Request
 from sam3_image.serving import Service, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +40,7 @@ def main() -> None:
     )
 
     def run(query: Mapping[str, Any], **output: Any) -> Path:
-        return service.run(SCENE, Query(**query), Output(**output)).path
+        return service.run(SCENE, Request.from_inputs(**query, **output)).path
 
     red, all_shapes = {"prompt": "red circle"}, {"prompts": CONCEPTS}
     pictures = {

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sam3_image.errors import InputError
-from sam3_image.output import colors
+from sam3_image.output import Output, colors
 
 # Machado, Oliveira and Fernandes (2009), severity 1.0, for linear RGB.
 SEEN_WITH = {
@@ -108,4 +108,4 @@ def test_named_colors_are_the_same_for_every_instance_and_distinct_ones_are_not(
 
 def test_an_unknown_color_is_refused_with_the_choices() -> None:
     with pytest.raises(InputError, match=r"'purple'.*green, red.*distinct"):
-        colors.check("purple")
+        Output(mask_color="purple")

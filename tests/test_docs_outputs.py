@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam3_image.cli import ROOT
 from sam3_image.decode.image import Image
 from sam3_image.output.export import write
 from sam3_image.output.options import Output
+from tests.cog_server import REPOSITORY
 from tests.drawn_instances import disc, instances_of, photo, ring
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-PAGE = ROOT / "docs" / "outputs.md"
+PAGE = REPOSITORY / "docs" / "outputs.md"
 COMMANDS = re.findall(r"```sh\n(script/predict .*)\n```", PAGE.read_text(encoding="utf-8"))
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
@@ -40,7 +40,7 @@ def options(command: str) -> tuple[Output, str]:
         name = flag[2:].replace("-", "_")
         if name.startswith("no_"):
             output[name[3:]] = False
-        elif name in Output.__dataclass_fields__:
+        elif name in Output.model_fields:
             is_switch = isinstance(getattr(Output(), name), bool)
             output[name] = True if is_switch else values[flag]
     return Output(**output), values["--output"]

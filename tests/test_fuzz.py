@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sam3_image.decode.image import Limits, decode, require_download
 from sam3_image.errors import InputError, UserError
-from sam3_image.model.prompts import Find, Pick, Query, parse
+from sam3_image.model.prompts import Find, Pick, Prompts
 from tests import image_corpus
 
 CASES = int(os.environ.get("SAM3_FUZZ", "150"))
@@ -181,7 +181,7 @@ queries = st.fixed_dictionaries(
 def parse_or_refuse(fields: dict[str, Any]) -> None:
     """Prompts inside the image or one line."""
     try:
-        request = parse(Query(**fields), SIZE)
+        request = Prompts(**fields).on(SIZE)
     except InputError as error:
         message = str(error)
         assert "\n" not in message, message

@@ -21,9 +21,8 @@ START = textwrap.dedent(
     from pathlib import Path
     import torch
     from sam3_image.errors import MemoryLimitError
-    from sam3_image.output.options import Output
-    from sam3_image.model.prompts import Query
-    from sam3_image.serving.service import Service, Settings
+    from sam3_image.request import Request
+    from sam3_image.serving import Service, Settings
 
     settings = Settings.from_environment({"SAM3_WEIGHTS": sys.argv[1], "SAM3_DEVICE": "cuda"})
     service = Service(settings, downloads_only=False)
@@ -53,14 +52,14 @@ def test_too_little_device_memory_is_given_back(weights: Path) -> None:
         torch.cuda.set_per_process_memory_fraction(1e-6)
         try:
             torch.cuda.empty_cache()
-            service.run(image, Query(prompts=[f"circle {n}" for n in range(16)]), Output())
+            service.run(image, Request.from_inputs(prompts=[f"circle {n}" for n in range(16)]))
             raise SystemExit("there was enough memory after all")
         except MemoryLimitError as error:
             assert "the device" in str(error)
         torch.cuda.set_per_process_memory_fraction(1.0)
         assert torch.cuda.memory_allocated() <= before
         assert service.healthy()
-        service.run(image, Query(), Output())
+        service.run(image, Request.from_inputs())
         """,
         weights,
     )

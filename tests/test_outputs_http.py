@@ -17,7 +17,8 @@ from pycocotools import mask as coco_masks
 
 from sam3_image.errors import InputError
 from sam3_image.output import annotations
-from sam3_image.output.options import PICTURE_FORMATS, Output
+from sam3_image.output.options import Output
+from sam3_image.output.pictures import PICTURE_FORMATS
 from tests.cog_server import CogServer, pixels, png
 from tests.second_scenes import arranged
 
@@ -97,6 +98,9 @@ def test_every_allowed_combination(
         kind = "cutout" if output.apply_mask else "overlay"
         files = {f"{kind}.{output.output_format}": result.content}
 
+    if output.return_zip and output.wants_silhouette:
+        picture = pixels(files.pop("overlay.png"))
+        assert np.array_equal(picture, np.where(np.any(masks, axis=0), 255, 0))
     if output.wants_overlay:
         check_overlay(files.pop(f"overlay.{output.output_format}"), masks, output)
     if output.apply_mask:

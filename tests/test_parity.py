@@ -20,7 +20,7 @@ from transformers import Sam3TrackerModel, Sam3TrackerProcessor
 from benchmarks import plain
 from sam3_image.masks.detections import Detections
 from sam3_image.model.device import Placement
-from sam3_image.model.prompts import Query, parse
+from sam3_image.model.prompts import Prompts
 from sam3_image.model.segmenter import Segmenter
 from sam3_image.model.weights.checkpoint import Checkpoint
 from tests import second_scenes
@@ -42,7 +42,7 @@ def ours(weights: Path) -> Callable[..., Detections]:
 
     def run(image: Image.Image, mask_threshold: float = 0.5, **fields: Any) -> Detections:
         pixels = np.array(image)
-        request = parse(Query(**fields), pixels.shape[:2])
+        request = Prompts(**fields).on(pixels.shape[:2])
         features = segmenter.encode(pixels, segmenter.side(100))
         return segmenter.segment(features, request, mask_threshold)
 

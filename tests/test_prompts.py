@@ -8,13 +8,14 @@ import math
 import pytest
 
 from sam3_image.errors import InputError
-from sam3_image.model.prompts import Concept, Find, Pick, Query, Target, parse
+from sam3_image.model.prompts import Find, Pick, Prompts, Target
+from sam3_image.request import Request
 
 SIZE = (100, 200)  # height, width
 
 # What a request says → words that the refusal must contain: the value, what is allowed, what to do.
 REFUSED = {
-    "boxes-cut-off": ({"boxes": "[[1,2,30,40]"}, ["boxes", "no valid JSON", "character 13"]),
+    "boxes-cut-off": ({"boxes": "[[1,2,30,40]"}, ["boxes", "not valid JSON", "character 13"]),
     "boxes-flat": ({"boxes": "[1,2,3,4]"}, ["boxes[0] is 1", "[[x0, y0, x1, y1]"]),
     "boxes-too-deep": ({"boxes": "[[[1,2,3,4]]]"}, ["boxes[0]", "[[x0, y0, x1, y1]"]),
     "boxes-three-numbers": ({"boxes": "[[1,2,3]]"}, ["boxes[0]", "[1, 2, 3]"]),
@@ -26,8 +27,8 @@ REFUSED = {
     "boxes-nan": ({"boxes": "[[1,NaN,3,4]]"}, ["boxes[0]", "nan", "finite"]),
     "boxes-infinity": ({"boxes": "[[1,2,Infinity,4]]"}, ["boxes[0]", "inf", "finite"]),
     "boxes-overflow": ({"boxes": "[[1,2,1e999,4]]"}, ["boxes[0]", "inf", "finite"]),
-    "boxes-digits": ({"boxes": f"[[1,2,3,{'9' * 5000}]]"}, ["boxes", "no usable JSON"]),
-    "boxes-brackets": ({"boxes": "[" * 9000}, ["boxes", "no usable JSON"]),
+    "boxes-digits": ({"boxes": f"[[1,2,3,{'9' * 5000}]]"}, ["boxes", "not usable JSON"]),
+    "boxes-brackets": ({"boxes": "[" * 9000}, ["boxes", "not usable JSON"]),
     "boxes-long": ({"boxes": "[" + " " * 30_000 + "]"}, ["30002 characters", "20000"]),
     "boxes-swapped-x": ({"boxes": "[[30,2,3,4]]"}, ["boxes[0]", "x1 ≤ x0", "top left"]),
     "boxes-empty-y": ({"boxes": "[[3,4,30,4]]"}, ["boxes[0]", "y1 ≤ y0"]),
@@ -50,7 +51,7 @@ REFUSED = {
     "prompts-blank": ({"prompts": ["a", " \t"]}, ["prompts[1]", "blank"]),
     "prompt-empty": ({"prompt": ""}, ["prompt is blank", "''"]),
     "prompt-blank": ({"prompt": " \n\u3000"}, ["prompt is blank"]),
-    "prompt-half-a-character": ({"prompt": "a\ud800"}, ["'a\\ud800'", "no valid Unicode"]),
+    "prompt-half-a-character": ({"prompt": "a\ud800"}, ["'a\\ud800'", "not valid Unicode"]),
     "prompt-501": ({"prompt": "a" * 501}, ["501 characters", "500"]),
     "threshold-nan": ({"threshold": math.nan}, ["threshold is nan", "from 0 to 1"]),
     "threshold-high": ({"threshold": 1.5}, ["threshold is 1.5"]),
@@ -98,7 +99,7 @@ REFUSED = {
 def test_refused_with_one_line_that_says_what_to_do(case: str) -> None:
     fields, words = REFUSED[case]
     with pytest.raises(InputError) as caught:
-        parse(Query(**fields), SIZE)
+        Request.from_inputs(**fields).prompts.on(SIZE)
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -109,47 +110,48 @@ def test_every_refusal_has_its_own_message() -> None:
     messages = set()
     for fields, _ in REFUSED.values():
         with pytest.raises(InputError) as caught:
-            parse(Query(**fields), SIZE)
+            Request.from_inputs(**fields).prompts.on(SIZE)
         messages.add(str(caught.value))
     assert len(messages) >= len(REFUSED) - 3  # three pairs have one fault
 
 
 def test_defaults_mean_person() -> None:
-    assert parse(Query(), SIZE) == Find((Concept("person"),), 0.5)
+    assert Prompts().on(SIZE) == Find(("person",), 0.5)
 
 
 def test_zero_is_a_value() -> None:
-    request = parse(Query(threshold=0.0), SIZE)
+    request = Prompts(threshold=0.0).on(SIZE)
     assert isinstance(request, Find)
     assert request.threshold == 0.0
 
 
 def test_each_prompt_is_a_concept_of_its_own() -> None:
-    request = parse(Query(prompts=["cat", "dog"], threshold=0.2), SIZE)
-    assert request == Find((Concept("cat"), Concept("dog")), 0.2)
+    request = Prompts(prompts=["cat", "dog"], threshold=0.2).on(SIZE)
+    assert request == Find(("cat", "dog"), 0.2)
 
 
 def test_boxes_beside_the_default_prompt_are_exemplars_alone() -> None:
     box = (1.0, 2.0, 30.0, 40.0)
-    alone = parse(Query(boxes="[[1,2,30,40]]"), SIZE)
-    assert alone == Find((Concept("visual", (box,), (1,)),), 0.5)
-    both = parse(Query(prompt="dog", boxes="[[1,2,30,40]]", box_labels="[0]"), SIZE)
-    assert both == Find((Concept("dog", (box,), (0,)),), 0.5)
-    named = parse(Query(prompts=["person"], boxes="[[1,2,30,40]]"), SIZE)
-    assert named == Find((Concept("person", (box,), (1,)),), 0.5)
+    alone = Prompts(boxes="[[1,2,30,40]]").on(SIZE)
+    assert alone == Find(("visual",), 0.5, (box,), (1,))
+    both = Prompts(prompt="dog", boxes="[[1,2,30,40]]", box_labels="[0]").on(SIZE)
+    assert both == Find(("dog",), 0.5, (box,), (0,))
+    given = Prompts(prompt="person", boxes="[[1,2,30,40]]").on(SIZE)
+    assert given == Find(("person",), 0.5, (box,), (1,))
+    named = Prompts(prompts=["person"], boxes="[[1,2,30,40]]").on(SIZE)
+    assert named == Find(("person",), 0.5, (box,), (1,))
 
 
 def test_a_box_that_reaches_over_the_edge_a_little_is_clipped() -> None:
-    request = parse(Query(task="visual", boxes="[[-3,-2,203.5,104]]"), SIZE)
+    request = Prompts(task="visual", boxes="[[-3,-2,203.5,104]]").on(SIZE)
     assert request == Pick((Target(box=(0.0, 0.0, 200.0, 100.0)),), False)
 
 
 def test_boxes_are_objects_and_points_describe_one_object() -> None:
-    two = parse(Query(task="visual", boxes="[[1,2,3,4],[5,6,7,8]]"), SIZE)
+    two = Prompts(task="visual", boxes="[[1,2,3,4],[5,6,7,8]]").on(SIZE)
     assert isinstance(two, Pick)
     assert [target.box for target in two.targets] == [(1, 2, 3, 4), (5, 6, 7, 8)]
-    one = parse(
-        Query(task="visual", points="[[0,0],[200,100]]", point_labels="[0,1]", boxes="[[1,2,3,4]]"),
-        SIZE,
-    )
+    one = Prompts(
+        task="visual", points="[[0,0],[200,100]]", point_labels="[0,1]", boxes="[[1,2,3,4]]"
+    ).on(SIZE)
     assert one == Pick((Target(((0, 0), (200, 100)), (0, 1), (1, 2, 3, 4)),), False)

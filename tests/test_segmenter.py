@@ -12,12 +12,12 @@ from transformers import Sam3Model, Sam3VideoConfig
 from sam3_image.model.cache import TensorCache
 from sam3_image.model.device import Placement
 from sam3_image.model.preprocess import pixel_values
-from sam3_image.model.prompts import Concept, Find, Pick, Target
+from sam3_image.model.prompts import Find, Pick, Target
 from sam3_image.model.segmenter import CacheBudget, Segmenter
 from sam3_image.model.weights.checkpoint import Checkpoint
 
 CPU = Placement(torch.device("cpu"), torch.float32)
-RED = Find((Concept("red circle"),), 0.0)
+RED = Find(("red circle",), 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_every_resolution_equals_transformers_configured_for_it(
     config.detector_config.vision_config.image_size = side
     config.detector_config.vision_config.backbone_config.image_size = side
     plain = Sam3Model.from_pretrained(tiny_weights, config=config)
-    tokens = segmenter._finder.tokenizer(
+    tokens = segmenter._texts.tokenizer(
         "red circle", padding="max_length", max_length=32, return_tensors="pt"
     )
     with torch.inference_mode():
@@ -82,9 +82,9 @@ def test_resolutions_are_whole_windows(segmenter: Segmenter) -> None:
 def test_several_concepts_equal_the_same_one_by_one(segmenter: Segmenter) -> None:
     names = ["red circle", "blue star", "a", "green", "ring", "red circle"]  # more than one chunk
     features = segmenter.encode(picture(), segmenter.side(100))
-    together = segmenter.segment(features, Find(tuple(Concept(name) for name in names), 0.0))
+    together = segmenter.segment(features, Find(tuple(names), 0.0))
     for index, name in enumerate(names):
-        alone = segmenter.segment(features, Find((Concept(name),), 0.0))
+        alone = segmenter.segment(features, Find((name,), 0.0))
         mine = together.take(np.flatnonzero(together.prompts == index))
         assert set(mine.concepts) == {name}
         np.testing.assert_allclose(mine.scores, alone.scores, atol=1e-4)
@@ -113,8 +113,8 @@ def test_pick_works_at_every_resolution(segmenter: Segmenter, percent: int) -> N
 def test_half_precision_runs_through_every_path(tiny_weights: Path) -> None:
     half = Segmenter(Checkpoint.open(tiny_weights), Placement(CPU.device, torch.bfloat16))
     features = half.encode(picture(), half.side(100))
-    exemplar = Concept("a", ((1.0, 1.0, 50.0, 50.0),), (1,))
-    for request in (RED, Find((exemplar,), 0.0), Pick((Target(box=(1.0, 1.0, 50.0, 50.0)),), True)):
+    exemplar = Find(("a",), 0.0, ((1.0, 1.0, 50.0, 50.0),), (1,))
+    for request in (RED, exemplar, Pick((Target(box=(1.0, 1.0, 50.0, 50.0)),), True)):
         found = half.segment(features, request)
         assert found.source.values.dtype == found.scores.dtype == found.boxes.dtype == np.float32
         assert len(found)
@@ -124,9 +124,9 @@ def test_caches_stay_within_their_budget(tiny_weights: Path) -> None:
     segmenter = Segmenter(Checkpoint.open(tiny_weights), CPU, CacheBudget(150_000, 20_000))
     for seed in range(6):
         features = segmenter.encode(picture(seed), segmenter.side(100))
-        segmenter.segment(features, Find((Concept(f"circle {seed}"),), 0.0))
+        segmenter.segment(features, Find((f"circle {seed}",), 0.0))
         assert segmenter._features.used <= 150_000
-        assert segmenter._texts.used <= 20_000
+        assert segmenter._texts.cache.used <= 20_000
     assert segmenter._features.used > 0
 
 
@@ -152,9 +152,9 @@ def test_thirty_two_tokens_pass_and_thirty_three_are_counted(segmenter: Segmente
         return " ".join("a" for _ in range(tokens))
 
     words = next(
-        n for n in range(1, 64) if len(segmenter._finder.tokenizer(text(n)).input_ids) >= 32
+        n for n in range(1, 64) if len(segmenter._texts.tokenizer(text(n)).input_ids) >= 32
     )
-    assert len(segmenter._finder.tokenizer(text(words)).input_ids) == 32
-    segmenter.check(Find((Concept(text(words)),), 0.5))
+    assert len(segmenter._texts.tokenizer(text(words)).input_ids) == 32
+    segmenter.check([text(words)])
     with pytest.raises(InputError, match="33 tokens"):
-        segmenter.check(Find((Concept(text(words + 1)),), 0.5))
+        segmenter.check([text(words + 1)])

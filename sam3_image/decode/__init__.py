@@ -1,9 +1,25 @@
 """Untrusted bytes → upright RGB pixels: formats, limits, orientation, color.
 
-Reads no request and knows no model. Nothing but errors of `sam3_image.errors` leaves it.
+Knows neither requests nor models. Only errors of `sam3_image.errors` are raised.
 """
 
-from sam3_image.decode.image import Image, decode, open_image, require_download
+from sam3_image.decode.image import (
+    Image,
+    decode,
+    from_array,
+    from_pillow,
+    open_image,
+    require_download,
+)
 from sam3_image.decode.limits import Limits, available_memory
 
-__all__ = ["Image", "Limits", "available_memory", "decode", "open_image", "require_download"]
+__all__ = [
+    "Image",
+    "Limits",
+    "available_memory",
+    "decode",
+    "from_array",
+    "from_pillow",
+    "open_image",
+    "require_download",
+]

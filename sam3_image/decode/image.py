@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 from PIL.Image import DecompressionBombError
-from PIL.ImageFile import ImageFile
 
 from sam3_image.decode.decode_limits import Reader, check_jpeg, check_picture, check_tiff
 from sam3_image.decode.formats import JPEG, TIFF, Format, identify
@@ -29,8 +29,6 @@ from sam3_image.errors import ImageError, MemoryLimitError, UserError, shown
 
 # The descriptor belongs to the process: two threads must not swap it at the same time.
 _STDERR_LOCK = threading.Lock()
-
-__all__ = ["Image", "Limits", "decode", "open_image", "require_download"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,32 @@ def decode(data: bytes, limits: Limits) -> Image:
         raise _too_little_memory(form, len(data), None) from None
     except Exception as error:
         raise _damaged(form, error) from None
+
+
+def from_pillow(picture: Pillow.Image, limits: Limits) -> Image:
+    """Return a Pillow image as a person sees it: EXIF orientation applied, alpha on white.
+
+    Raises ImageError over a limit, or for a file that turns out damaged when it is loaded.
+    """
+    limits.check_size((picture.height, picture.width))
+    try:
+        return Image(upright_rgb(picture, _orientation(picture)), picture.format or "image")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ImageError(f"The Pillow image cannot be loaded ({error}): open it again.") from None
+
+
+def from_array(pixels: NDArray[np.uint8], limits: Limits) -> Image:
+    """Return an image of the pixels (H, W, 3) uint8 RGB, which are not copied if contiguous.
+
+    Raises ImageError for another shape or dtype, or over a limit.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ImageError(
+            f"The image is an array of {pixels.dtype} {pixels.shape}; give uint8 RGB of shape "
+            "(height, width, 3)."
+        )
+    limits.check_size((pixels.shape[0], pixels.shape[1]))
+    return Image(np.ascontiguousarray(pixels), "array")
 
 
 def require_download(value: object) -> Path:
@@ -170,7 +194,7 @@ def _no_libtiff_chatter(form: Format) -> Iterator[None]:
             os.close(kept)
 
 
-def _orientation(picture: ImageFile) -> int:
+def _orientation(picture: Pillow.Image) -> int:
     """The EXIF orientation that is still to be applied: Pillow turns TIFF and HEIC itself."""
     exif = picture.info.get("exif")
     return exif_orientation(exif) if isinstance(exif, bytes) else 1
@@ -178,7 +202,7 @@ def _orientation(picture: ImageFile) -> int:
 
 def _check_memory(form: Format, pixels: int) -> None:
     available = available_memory()
-    if available is not None and pixels * form.cost > available:
+    if pixels * form.cost > available:
         raise _too_little_memory(form, pixels * form.cost, available)
 
 

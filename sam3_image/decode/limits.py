@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import psutil
+
 from sam3_image.errors import ImageError, UserError, shown
 
 # Default limits. 120 megapixels take in every phone's and camera's single shots but the 200
@@ -91,23 +93,25 @@ def _number(variable: str, text: str) -> int:
     return number
 
 
-def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes of host memory that can still be taken, or None where the system does not say.
+def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes of host memory that can still be taken.
 
     Linux hands out memory that it does not have and then kills the process, so an allocation
     that succeeds proves nothing. The smaller of the machine's and the container's rest counts.
     """
-    rests = []
-    for line in _lines(root / "proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            rests.append(int(line.split()[1]) * 1024)
-    group = root / "sys/fs/cgroup"
-    limit, used = _lines(group / "memory.max"), _lines(group / "memory.current")
-    if limit and used and limit[0].isdigit() and used[0].isdigit():
-        # File cache counts as used but is given back on demand.
-        cache = [line.split()[1] for line in _lines(group / "memory.stat") if "file " in line[:5]]
-        rests.append(int(limit[0]) - int(used[0]) + int(cache[0] if cache else 0))
-    return min(rests, default=None)
+    machine = int(psutil.virtual_memory().available)
+    container = _container_memory(cgroup)
+    return machine if container is None else min(machine, container)
+
+
+def _container_memory(cgroup: Path) -> int | None:
+    """Return the rest of a container's limit, or None where there is no limit (cgroup v2)."""
+    limit, used = _lines(cgroup / "memory.max"), _lines(cgroup / "memory.current")
+    if not (limit and used and limit[0].isdigit() and used[0].isdigit()):
+        return None
+    # File cache counts as used but is given back on demand.
+    cache = [line.split()[1] for line in _lines(cgroup / "memory.stat") if "file " in line[:5]]
+    return int(limit[0]) - int(used[0]) + int(cache[0] if cache else 0)
 
 
 def _lines(path: Path) -> list[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sam3_image.model.device import Placement
     from sam3_image.model.encoder import Features, Square
     from sam3_image.model.finder import Finder
-    from sam3_image.model.prompts import Concept, Find, Pick, Query, Target, parse
+    from sam3_image.model.prompts import Find, Pick, Prompts, Target
     from sam3_image.model.segmenter import Segmenter, merged
     from sam3_image.model.weights.checkpoint import Checkpoint
     from sam3_image.model.weights.download import store
@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Checkpoint": "weights.checkpoint",
-    "Concept": "prompts",
     "DEMO": "weights.source",
     "Features": "encoder",
     "Find": "prompts",
     "Finder": "finder",
     "Pick": "prompts",
     "Placement": "device",
-    "Query": "prompts",
+    "Prompts": "prompts",
     "Reading": "weights.reading",
     "Segmenter": "segmenter",
     "Source": "weights.source",
@@ -37,7 +36,6 @@ _MODULES = {
     "Target": "prompts",
     "locate": "weights.source",
     "merged": "segmenter",
-    "parse": "prompts",
     "store": "weights.download",
     "weight_files": "weights.reading",
 }
@@ -45,13 +43,12 @@ _MODULES = {
 __all__ = [
     "DEMO",
     "Checkpoint",
-    "Concept",
     "Features",
     "Find",
     "Finder",
     "Pick",
     "Placement",
-    "Query",
+    "Prompts",
     "Reading",
     "Segmenter",
     "Source",
@@ -59,7 +56,6 @@ __all__ = [
     "Target",
     "locate",
     "merged",
-    "parse",
     "store",
     "weight_files",
 ]

@@ -2,55 +2,49 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 
 import torch
+from cachetools import LRUCache
 
 Tensors = tuple[torch.Tensor, ...]
 
 
-@dataclass
 class TensorCache:
     """Tensors by key; together never more than `budget` bytes.
 
     A value larger than the whole budget is made and returned, but not kept.
     """
 
-    budget: int
-    used: int = 0
-    _entries: OrderedDict[Hashable, Tensors] = field(default_factory=OrderedDict)
+    def __init__(self, budget: int) -> None:
+        self._entries: LRUCache[Hashable, Tensors] = LRUCache(budget, getsizeof=_bytes)
+
+    @property
+    def budget(self) -> int:
+        """Bytes that all tensors together may take."""
+        return int(self._entries.maxsize)
+
+    @property
+    def used(self) -> int:
+        """Bytes that they take now."""
+        return int(self._entries.currsize)
 
     def get(self, key: Hashable) -> Tensors | None:
-        """The tensors under `key`, which are then the most recently used, or None."""
-        found = self._entries.get(key)
-        if found is not None:
-            self._entries.move_to_end(key)
-        return found
+        """Return the tensors under `key`, which are then the most recently used, or None."""
+        return self._entries.get(key)
 
     def get_or_make(self, key: Hashable, make: Callable[[], Tensors]) -> Tensors:
-        """The tensors under `key`, made and kept if they are not there."""
+        """Return the tensors under `key`, made and kept if they are not there."""
         found = self.get(key)
         if found is None:
             found = make()
-            self._keep(key, found)
+            if _bytes(found) <= self.budget:
+                self._entries[key] = found
         return found
 
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
-        self.used = 0
-
-    def _keep(self, key: Hashable, tensors: Tensors) -> None:
-        size = _bytes(tensors)
-        if size > self.budget:
-            return
-        while self.used + size > self.budget:
-            _, oldest = self._entries.popitem(last=False)
-            self.used -= _bytes(oldest)
-        self._entries[key] = tensors
-        self.used += size
 
 
 def _bytes(tensors: Tensors) -> int:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import CLIPTokenizer, Sam3Model
+from transformers import Sam3Model
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.sam3.modeling_sam3 import (
     Sam3ImageSegmentationOutput,
     Sam3VisionEncoderOutput,
 )
 
-from sam3_image.errors import InputError, shown
 from sam3_image.masks import Detections, Maps
-from sam3_image.model.cache import TensorCache
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
-from sam3_image.model.prompts import Concept, Find
+from sam3_image.model.prompts import Find
+from sam3_image.model.texts import Texts
 
 # Concepts that go through the head together. Each needs its own pixel decoder pass (about 0.5 GB
 # at full size in float32), so more at once buys little and costs memory.
@@ -37,29 +35,14 @@ class Finder:
     """The detector's heads; `steps` is a pure function of features and prompts."""
 
     detector: Sam3Model
-    tokenizer: CLIPTokenizer
+    texts: Texts
     encoder: Encoder
     placement: Placement
-    texts: TensorCache
-    # A tokenizer keeps its padding as state: used by two threads at once it raises.
-    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def queries(self) -> int:
         """How many instances of one concept the model can find at most (200 for SAM 3)."""
         return int(self.detector.config.detr_decoder_config.num_queries)
-
-    def check(self, concepts: Sequence[Concept]) -> None:
-        """Raise InputError for a text with more tokens than the text encoder reads."""
-        limit = self.detector.config.text_config.max_position_embeddings
-        for concept in concepts:
-            with self._one_at_a_time:
-                count = len(self.tokenizer(concept.text).input_ids)
-            if count > limit:
-                raise InputError(
-                    f"The prompt {shown(concept.text)} has {count} tokens with its start and end "
-                    f"marks; SAM 3 reads at most {limit}. Shorten it."
-                )
 
     def steps(
         self, features: Features, request: Find, mask_threshold: float
@@ -80,7 +63,7 @@ class Finder:
         self, features: Features, request: Find, indices: range, mask_threshold: float
     ) -> Detections:
         concepts = [request.concepts[index] for index in indices]
-        outputs = self._forward(features, concepts)
+        outputs = self._forward(features, concepts, request)
         # Small tensors leave the model's dtype here; maps only once they are known to be kept.
         presence = outputs.presence_logits.float().sigmoid()
         scores = outputs.pred_logits.float().sigmoid() * presence
@@ -97,14 +80,14 @@ class Finder:
                 boxes=(outputs.pred_boxes[row, keep].float() * scale).cpu().numpy(),
                 scores=scores[row, keep].cpu().numpy(),
                 presence=presence[row].expand(kept).cpu().numpy(),
-                concept=request.concepts[index].text,
+                concept=request.concepts[index],
                 prompt=index,
             )
             found.append(part)
         return Detections.joined(found)
 
     def _forward(
-        self, features: Features, concepts: Sequence[Concept]
+        self, features: Features, concepts: Sequence[str], request: Find
     ) -> Sam3ImageSegmentationOutput:
         count = len(concepts)
         levels = self.encoder.levels(features, "find", self.detector.vision_encoder.neck)
@@ -114,10 +97,10 @@ class Finder:
         position = self.detector.vision_encoder.neck.position_encoding(
             lowest.shape, lowest.device, lowest.dtype
         )
-        texts, mask = self._texts(concepts)
-        boxes, labels = self._exemplars(features.size, concepts[0]), None
+        texts, mask = self.texts.embeddings(concepts)
+        boxes, labels = self._exemplars(features.size, request), None
         if boxes is not None:
-            labels = torch.tensor([concepts[0].labels], device=boxes.device).expand(count, -1)
+            labels = torch.tensor([request.labels], device=boxes.device).expand(count, -1)
             boxes = boxes.expand(count, -1, -1)
         return self.detector(
             vision_embeds=Sam3VisionEncoderOutput(
@@ -129,35 +112,15 @@ class Finder:
             input_boxes_labels=labels,
         )
 
-    def _texts(self, concepts: Sequence[Concept]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings (B, 32, C) and attention mask (B, 32) of the texts, from the cache."""
-        pairs = [
-            self.texts.get_or_make(concept.text, partial(self._text, concept.text))
-            for concept in concepts
-        ]
-        embeddings, masks = zip(*pairs, strict=True)
-        return torch.cat(embeddings), torch.cat(masks)
-
-    def _text(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
-        with self._one_at_a_time:
-            tokens = self.tokenizer(
-                text,
-                padding="max_length",
-                max_length=self.detector.config.text_config.max_position_embeddings,
-                return_tensors="pt",
-            ).to(self.placement.device)
-        output = self.detector.get_text_features(**tokens, return_dict=True)
-        return output.pooler_output, tokens.attention_mask
-
-    def _exemplars(self, size: tuple[int, int], concept: Concept) -> torch.Tensor | None:
+    def _exemplars(self, size: tuple[int, int], request: Find) -> torch.Tensor | None:
         """Boxes as (1, n, 4) cxcywh in 0–1, or None: no boxes given means none are passed.
 
         Normalised in float32; half precision would move a box by pixels before that.
         """
-        if not concept.boxes:
+        if not request.boxes:
             return None
         height, width = size
-        xyxy = torch.tensor([concept.boxes], dtype=torch.float32)
+        xyxy = torch.tensor([request.boxes], dtype=torch.float32)
         x0, y0, x1, y1 = (xyxy / torch.tensor([width, height, width, height])).unbind(-1)
         boxes = torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=-1)
         return boxes.to(self.placement.device, self.placement.dtype)

@@ -1,4 +1,4 @@
-"""Request fields → typed, validated prompts.
+"""What can be asked: the prompt inputs of a request, and the typed prompts that the model reads.
 
 Two tasks that are often mixed up have two types. `Find` is promptable concept segmentation (PCS):
 every instance of a text and/or of exemplar boxes. `Pick` is promptable visual segmentation (PVS):
@@ -8,32 +8,49 @@ do not go together are refused.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sam3_image.errors import InputError, shown
-from sam3_image.model.geometry import Box, Point, parse_boxes, parse_labels, parse_points
+from pydantic import Field, PrivateAttr
 
-DEFAULT_PROMPT = "person"  # of the `prompt` input; kept for callers of the drop-in interface
-DEFAULT_THRESHOLD = 0.5
+from sam3_image.errors import InputError, Options, shown
+from sam3_image.model.geometry import (
+    Box,
+    Point,
+    fit_boxes,
+    fit_points,
+    read_boxes,
+    read_labels,
+    read_points,
+)
+
+TASKS = ("concept", "visual")
+DEFAULT_PROMPT = "person"  # of the drop-in interface
 VISUAL = "visual"  # the word that SAM 3 was trained to read beside exemplars without text
 MAX_PROMPTS = 16
 MAX_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
-class Concept:
-    """One concept to find: a text, exemplar boxes, or both.
+class Find:
+    """All instances of each concept with a score above `threshold`.
 
-    text: what to find; "visual" where only exemplars say it.
-    boxes: exemplars, xyxy in pixels of the upright image; empty if there are none.
+    concepts: one text each; "visual" where only exemplars say what to find.
+    boxes: exemplars that narrow every concept, xyxy in pixels of the upright image; may be empty.
     labels: one per box, 1 for "find more like this", 0 for "exclude what looks like this".
     """
 
-    text: str
+    concepts: tuple[str, ...]
+    threshold: float
     boxes: tuple[Box, ...] = ()
     labels: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        """Return one line for the log."""
+        texts = ", ".join(shown(text) for text in self.concepts)
+        positive, negative = sum(self.labels), self.labels.count(0)
+        exemplars = f" with {positive} positive and {negative} negative exemplars"
+        return f"find {texts}{exemplars if self.labels else ''}, threshold {self.threshold}"
 
 
 @dataclass(frozen=True)
@@ -49,21 +66,6 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Find:
-    """All instances of each concept with a score above `threshold`."""
-
-    concepts: tuple[Concept, ...]
-    threshold: float
-
-    def __str__(self) -> str:
-        """One line for the log."""
-        texts = ", ".join(shown(concept.text) for concept in self.concepts)
-        labels = self.concepts[0].labels
-        exemplars = f" with {sum(labels)} positive and {labels.count(0)} negative exemplars"
-        return f"find {texts}{exemplars if labels else ''}, threshold {self.threshold}"
-
-
-@dataclass(frozen=True)
 class Pick:
     """One mask per target, or its three candidates where `multimask`."""
 
@@ -71,73 +73,149 @@ class Pick:
     multimask: bool
 
     def __str__(self) -> str:
-        """One line for the log."""
+        """Return one line for the log."""
         points, boxed = len(self.targets[0].points), self.targets[0].box is not None
         if not points:
             return f"pick the objects in {len(self.targets)} boxes"
         return f"pick the object under {points} points{' in a box' if boxed else ''}"
 
 
-@dataclass(frozen=True)
-class Query:
-    """The request's prompt fields, named and typed as the inputs of `predict()`."""
+class Prompts(Options):
+    """The prompt inputs of `predict()`, with their names and defaults; checked when made.
 
-    task: str = "concept"
-    prompt: str = DEFAULT_PROMPT
-    prompts: list[str] | None = None
-    boxes: str | None = None
-    box_labels: str | None = None
-    points: str | None = None
-    point_labels: str | None = None
-    multimask_output: bool = False
-    threshold: float = DEFAULT_THRESHOLD
-    mask_threshold: float = 0.5
-    nms_iou_threshold: float | None = None
-    max_instances: int | None = None
-    input_size_percent: int = 100
-
-    def __post_init__(self) -> None:
-        """Refuse values that need no image to be judged; raises InputError."""
-        if self.task not in ("concept", "visual"):
-            raise InputError(
-                f"task is {shown(self.task)}; allowed are 'concept' (find every instance) and "
-                "'visual' (pick the object under points or a box)."
-            )
-        check_range("threshold", self.threshold, 0, 1)
-        check_range("mask_threshold", self.mask_threshold, 0, 1)
-        check_range("input_size_percent", self.input_size_percent, 25, 100)
-        if self.nms_iou_threshold is not None:
-            check_range("nms_iou_threshold", self.nms_iou_threshold, 0, 1)
-        if self.max_instances is not None:
-            check_range("max_instances", self.max_instances, 1, math.inf)
-        _check_combination(self)
-
-
-def parse(query: Query, size: tuple[int, int]) -> Find | Pick:
-    """The typed request.
-
-    query: the request's fields.
-    size: (height, width) of the upright image in pixels, which all coordinates refer to.
-    Raises InputError: malformed JSON, wrong nesting, too many, out of the image, bad text.
+    Boxes, points and their labels are JSON texts, lists or arrays. Raises InputError for whatever
+    can be refused without the image: values out of range, bad JSON, blank or long texts, inputs
+    that do not go together.
     """
-    boxes = parse_boxes("boxes", query.boxes, size)
-    if query.task == "visual":
-        return _pick(query, boxes, size)
-    labels = parse_labels("box_labels", query.box_labels, len(boxes), "boxes")
-    # The default prompt beside boxes means that no text was given: a search by exemplars alone.
-    # (Who means the word itself beside boxes says prompts=["person"].)
-    exemplars_alone = bool(boxes) and query.prompts is None and query.prompt == DEFAULT_PROMPT
-    texts = (VISUAL,) if exemplars_alone else _texts(query)
-    concepts = tuple(Concept(text=text, boxes=boxes, labels=labels) for text in texts)
-    return Find(concepts=concepts, threshold=float(query.threshold))
 
+    prompt: str = Field(
+        default=DEFAULT_PROMPT,
+        description=(
+            "The concept to find, in a few words (at most 500 characters, 32 tokens). With "
+            "boxes, the default means the boxes alone"
+        ),
+    )
+    threshold: float = Field(
+        default=0.5, ge=0, le=1, description="Keep instances with a score above this"
+    )
+    task: str = Field(
+        default="concept",
+        json_schema_extra={"enum": list(TASKS)},
+        description=(
+            "concept finds every instance of a text or of exemplar boxes; visual picks the "
+            "object under points or a box"
+        ),
+    )
+    prompts: list[str] | None = Field(
+        default=None, description="Up to 16 concepts in one request, instead of prompt"
+    )
+    boxes: Any = Field(
+        default=None,
+        description=(
+            "JSON, [[x0,y0,x1,y1],...] in pixels of the upright image. concept: exemplars; "
+            "visual: one object per box"
+        ),
+    )
+    box_labels: Any = Field(
+        default=None,
+        description=(
+            "JSON, one label per exemplar box: 1 find more like this, 0 exclude what looks "
+            "like this. Default: all 1"
+        ),
+    )
+    points: Any = Field(
+        default=None,
+        description=(
+            "JSON, [[x,y],...] in pixels of the upright image, all on one object; visual only"
+        ),
+    )
+    point_labels: Any = Field(
+        default=None,
+        description="JSON, one label per point: 1 on the object, 0 off it. Default: all 1",
+    )
+    multimask_output: bool = Field(
+        default=False,
+        description=(
+            "visual: return the three candidates of each object, best first, instead of one mask"
+        ),
+    )
+    mask_threshold: float = Field(
+        default=0.5, ge=0, le=1, description="Probability above which a pixel belongs to the mask"
+    )
+    input_size_percent: int = Field(
+        default=100,
+        ge=25,
+        le=100,
+        description="Resolution of the encoder in percent, for speed and memory",
+    )
+    _ask: Find | Pick = PrivateAttr()
 
-def check_range(name: str, value: object, low: float, high: float) -> None:
-    """Raise InputError unless `value` is a number with low ≤ value ≤ high (NaN is refused)."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not low <= value <= high:  # type: ignore[operator]
-        allowed = f"from {low} to {high}" if math.isfinite(high) else f"of at least {low}"
-        raise InputError(f"{name} is {shown(value)}; give a number {allowed}.")
+    def model_post_init(self, _context: object) -> None:
+        """Hold every rule that does not depend on the image."""
+        if self.task not in TASKS:
+            raise InputError(
+                f"task is {shown(self.task)}; choose 'concept' (find every instance) or 'visual' "
+                "(pick the object under points or a box)."
+            )
+        _check_together(self)
+        self._ask = self._pick() if self.task == "visual" else self._find()
+
+    def on(self, size: tuple[int, int]) -> Find | Pick:
+        """Return what is asked of an upright image of `size` (height, width) in pixels.
+
+        Raises InputError for coordinates outside the image.
+        """
+        ask = self._ask
+        if isinstance(ask, Find):
+            boxes = fit_boxes("boxes", ask.boxes, size)
+            return Find(ask.concepts, ask.threshold, boxes, ask.labels)
+        boxes = fit_boxes("boxes", [t.box for t in ask.targets if t.box], size)
+        fitted = iter(boxes)
+        targets = tuple(
+            Target(
+                fit_points("points", target.points, size),
+                target.labels,
+                next(fitted) if target.box else None,
+            )
+            for target in ask.targets
+        )
+        return Pick(targets, ask.multimask)
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """The texts that are looked for; none for *pick*."""
+        return self._ask.concepts if isinstance(self._ask, Find) else ()
+
+    def _find(self) -> Find:
+        boxes = () if self.boxes is None else read_boxes("boxes", self.boxes)
+        labels = read_labels("box_labels", self.box_labels, len(boxes), "boxes")
+        if self.prompts is not None:
+            texts = _texts(self.prompts)
+        elif boxes and not self.given("prompt"):
+            texts = (VISUAL,)  # no text was given: a search by exemplars alone
+        else:
+            texts = (_text("prompt", self.prompt),)
+        return Find(texts, float(self.threshold), boxes, labels)
+
+    def _pick(self) -> Pick:
+        boxes = () if self.boxes is None else read_boxes("boxes", self.boxes)
+        points = () if self.points is None else read_points("points", self.points)
+        labels = read_labels("point_labels", self.point_labels, len(points), "points")
+        if points and len(boxes) > 1:
+            raise InputError(
+                f"points go with one box at most, and {len(boxes)} boxes were given; "
+                "points and one box describe one object, several boxes are several objects."
+            )
+        if points and not boxes and not any(labels):
+            raise InputError(
+                f"point_labels are all 0 ({len(labels)} points off the object); "
+                "give at least one point on it (label 1), or a box around it."
+            )
+        if points:
+            targets: tuple[Target, ...] = (Target(points, labels, boxes[0] if boxes else None),)
+        else:
+            targets = tuple(Target(box=box) for box in boxes)
+        return Pick(targets, self.multimask_output)
 
 
 class _Rule(NamedTuple):
@@ -147,49 +225,47 @@ class _Rule(NamedTuple):
     sentence: str
 
 
-def _check_combination(query: Query) -> None:
-    has_text = query.prompts is not None or query.prompt != DEFAULT_PROMPT
-    has_points = query.points is not None or query.point_labels is not None
-    visual = query.task == "visual"
+def _check_together(given: Prompts) -> None:
+    visual = given.task == "visual"
     rules = (
         _Rule(
-            not visual and has_points,
+            not visual and given.given("points", "point_labels"),
             "points and point_labels go with task='visual', not with task='concept'; "
             "for exemplars of a concept give boxes.",
         ),
         _Rule(
-            not visual and query.multimask_output,
+            not visual and given.multimask_output,
             "multimask_output goes with task='visual'; task='concept' returns every instance.",
         ),
         _Rule(
-            visual and has_text,
+            visual and given.given("prompt", "prompts"),
             "prompt and prompts go with task='concept', not with task='visual'; "
             "to pick an object give points, boxes, or both.",
         ),
         _Rule(
-            visual and query.box_labels is not None,
+            visual and given.box_labels is not None,
             "box_labels go with the exemplar boxes of task='concept'; "
             "with task='visual' each box is one object and has no label.",
         ),
         _Rule(
-            visual and query.threshold != DEFAULT_THRESHOLD,
+            visual and given.given("threshold"),
             "threshold goes with task='concept'; task='visual' returns every object that was "
             "asked for, with its score in the annotations. Leave threshold out.",
         ),
         _Rule(
-            visual and query.points is None and query.boxes is None,
+            visual and given.points is None and given.boxes is None,
             "task='visual' needs points, boxes, or both, and none was given.",
         ),
         _Rule(
-            query.prompts is not None and query.prompt != DEFAULT_PROMPT,
-            f"prompt ({shown(query.prompt)}) and prompts were both given; give one of them.",
+            given.prompts is not None and given.given("prompt"),
+            f"prompt ({shown(given.prompt)}) and prompts were both given; give one of them.",
         ),
         _Rule(
-            query.box_labels is not None and query.boxes is None,
+            given.box_labels is not None and given.boxes is None,
             "box_labels were given without boxes; give both, or no labels.",
         ),
         _Rule(
-            query.point_labels is not None and query.points is None,
+            given.point_labels is not None and given.points is None,
             "point_labels were given without points; give both, or no labels.",
         ),
     )
@@ -198,23 +274,19 @@ def _check_combination(query: Query) -> None:
             raise InputError(rule.sentence)
 
 
-def _texts(query: Query) -> tuple[str, ...]:
-    if query.prompts is None:
-        return (_text("prompt", query.prompt),)
-    if not 1 <= len(query.prompts) <= MAX_PROMPTS:
+def _texts(prompts: list[str]) -> tuple[str, ...]:
+    if not 1 <= len(prompts) <= MAX_PROMPTS:
         raise InputError(
-            f"prompts has {len(query.prompts)} entries; give 1 to {MAX_PROMPTS} in one request."
+            f"prompts has {len(prompts)} entries; give 1 to {MAX_PROMPTS} in one request."
         )
-    return tuple(_text(f"prompts[{index}]", text) for index, text in enumerate(query.prompts))
+    return tuple(_text(f"prompts[{index}]", text) for index, text in enumerate(prompts))
 
 
-def _text(name: str, text: object) -> str:
-    if not isinstance(text, str):
-        raise InputError(f"{name} is {shown(text)}; give a text such as 'red circle'.")
+def _text(name: str, text: str) -> str:
     if not text.strip():
         raise InputError(f"{name} is blank ({shown(text)}); name what to find, e.g. 'person'.")
     if not _is_unicode(text):
-        raise InputError(f"{name} is {shown(text)}, which is no valid Unicode; type it again.")
+        raise InputError(f"{name} is {shown(text)}, which is not valid Unicode; type it again.")
     if len(text) > MAX_CHARACTERS:
         raise InputError(
             f"{name} has {len(text)} characters; at most {MAX_CHARACTERS} are allowed. Shorten it."
@@ -223,31 +295,9 @@ def _text(name: str, text: object) -> str:
 
 
 def _is_unicode(text: str) -> bool:
-    """False for half a surrogate pair, which JSON can carry but no file can hold."""
+    """Return False for half a surrogate pair, which JSON can carry but no file can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _pick(query: Query, boxes: tuple[Box, ...], size: tuple[int, int]) -> Pick:
-    points = parse_points("points", query.points, size)
-    labels = parse_labels("point_labels", query.point_labels, len(points), "points")
-    if points and len(boxes) > 1:
-        raise InputError(
-            f"points go with one box at most, and {len(boxes)} boxes were given; "
-            "points and one box describe one object, several boxes are several objects."
-        )
-    if points and not boxes and not any(labels):
-        raise InputError(
-            f"point_labels are all 0 ({len(labels)} points off the object); "
-            "give at least one point on it (label 1), or a box around it."
-        )
-    if points:
-        targets: tuple[Target, ...] = (
-            Target(points=points, labels=labels, box=boxes[0] if boxes else None),
-        )
-    else:
-        targets = tuple(Target(box=box) for box in boxes)
-    return Pick(targets=targets, multimask=query.multimask_output)

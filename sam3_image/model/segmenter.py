@@ -23,6 +23,7 @@ from sam3_image.model.encoder import Encoder, Features, Square
 from sam3_image.model.finder import Finder
 from sam3_image.model.picker import Picker
 from sam3_image.model.prompts import Find, Pick
+from sam3_image.model.texts import Texts
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.reading import Reading
 
@@ -55,13 +56,13 @@ class Segmenter:
         budget = budget or CacheBudget()
         self.placement = placement
         self._features = TensorCache(budget.features)
-        self._texts = TensorCache(budget.texts)
         weights = checkpoint.weights(reading or Reading(checkpoint.files, placement))
         detector = checkpoint.detector(weights)
         self._encoder = Encoder(detector, placement, self._features)
-        self._finder = Finder(
-            detector, checkpoint.tokenizer(), self._encoder, placement, self._texts
+        self._texts = Texts(
+            detector, checkpoint.tokenizer(), placement.device, TensorCache(budget.texts)
         )
+        self._finder = Finder(detector, self._texts, self._encoder, placement)
         self._picker: Picker | None = None
         if checkpoint.has_tracker:
             tracker = checkpoint.tracker(weights, detector)
@@ -76,10 +77,9 @@ class Segmenter:
         """Side in pixels of the square that the encoder reads at that percentage."""
         return self._encoder.side(input_size_percent)
 
-    def check(self, request: Find | Pick) -> None:
+    def check(self, concepts: Sequence[str]) -> None:
         """Raise InputError for what only the model can refuse: texts of too many tokens."""
-        if isinstance(request, Find):
-            self._finder.check(request.concepts)
+        self._texts.check(concepts)
 
     def encode(self, pixels: NDArray[np.uint8], side: int) -> Features:
         """Features of a picture (H, W, 3) uint8 RGB; the same content is encoded only once."""
@@ -127,7 +127,7 @@ class Segmenter:
     def forget(self) -> None:
         """Give cached features back, here and to the device."""
         self._features.clear()
-        self._texts.clear()
+        self._texts.cache.clear()
         if self.placement.device.type == "cuda":
             torch.cuda.empty_cache()
 

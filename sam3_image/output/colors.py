@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sam3_image.errors import InputError, shown
-
 Color = tuple[int, int, int]  # RGB, 0–255
 
 NAMED: dict[str, Color] = {
@@ -43,15 +41,6 @@ PALETTE: tuple[Color, ...] = (
     (128, 32, 64),
     (128, 255, 255),
 )
-
-
-def check(name: str) -> None:
-    """Raises `InputError` unless `name` is one of `CHOICES`."""
-    if name not in CHOICES:
-        raise InputError(
-            f"mask_color is {shown(name)}, which is not a colour of ours; choose one of "
-            f"{', '.join(CHOICES)}"
-        )
 
 
 def color_of(name: str, index: int) -> Color:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,29 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image as Pillow
-
 from sam3_image.decode import Image
 from sam3_image.errors import OutputError
 from sam3_image.masks import Detections, Mask
 from sam3_image.output import png
 from sam3_image.output.annotations import Annotations
 from sam3_image.output.options import Output
+from sam3_image.output.pictures import PICTURE_FORMATS, Pixels
 from sam3_image.output.render import Canvas, Style
-
-__all__ = ["Output", "write"]
-
-# Full colour resolution (4:4:4): halved, as is usual, it smears the edges of a tint.
-JPEG = (
-    *(cv2.IMWRITE_JPEG_QUALITY, 90),
-    *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
-)
-WEBP: dict[str, Any] = {"format": "WEBP", "quality": 90, "method": 2}
-# Cut-outs keep the colour of every pixel, so their WebP is lossless; 0 is its fastest effort.
-WEBP_EXACT: dict[str, Any] = {"format": "WEBP", "lossless": True, "quality": 0, "method": 0}
 
 # ISA-L leaves Python's lock while it works, so masks are encoded side by side. Twice as many as
 # there are encoders may wait, so memory does not grow with the number of instances.
@@ -78,23 +62,42 @@ def write(image: Image, instances: Detections, output: Output, folder: Path) -> 
         raise OutputError(f"cannot write the result to {folder}: {reason}; {advice}") from error
 
 
+def draw(image: Image, instances: Detections, output: Output) -> Pixels:
+    """Return the overlay that `output` asks for: (H, W, 3) uint8 RGB."""
+    return _canvas(image, instances, output).overlay(instances)
+
+
+def annotate(instances: Detections, annotation_format: str) -> dict[str, Any]:
+    """Return annotations as JSON values; annotation_format: one of those but "none"."""
+    return _annotations(instances, annotation_format).document()
+
+
 def _one_file(image: Image, instances: Detections, output: Output) -> tuple[str, bytes]:
     if output.wants_annotations:
-        annotations = Annotations(instances, output.annotation_format)
-        for mask in instances.masks():
-            annotations.add(mask)
-        return "annotations.json", annotations.encode()
-    canvas = Canvas(image.pixels, _style(output))
-    for mask in instances.masks():
-        canvas.add(mask)
-    if output.mask_only:
+        return "annotations.json", _annotations(instances, output.annotation_format).encode()
+    canvas = _canvas(image, instances, output)
+    if output.wants_silhouette:
         return "mask.png", png.encode(canvas.silhouette())
     return next(_pictures(canvas, instances, output))
 
 
+def _annotations(instances: Detections, annotation_format: str) -> Annotations:
+    annotations = Annotations(instances, annotation_format)
+    for mask in instances.masks():
+        annotations.add(mask)
+    return annotations
+
+
+def _canvas(image: Image, instances: Detections, output: Output) -> Canvas:
+    canvas = Canvas(image.pixels, _style(output))
+    for mask in instances.masks():
+        canvas.add(mask)
+    return canvas
+
+
 def _write_zip(image: Image, instances: Detections, output: Output, path: Path) -> Path:
     canvas = None
-    if output.wants_overlay or output.apply_mask:
+    if output.wants_overlay or output.wants_silhouette or output.apply_mask:
         canvas = Canvas(image.pixels, _style(output))
     annotations = None
     if output.wants_annotations:
@@ -112,28 +115,16 @@ def _write_zip(image: Image, instances: Detections, output: Output, path: Path) 
 
 
 def _pictures(canvas: Canvas, instances: Detections, output: Output) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each picture in colour that `output` asks for."""
+    """Name and content of each picture beside the masks that `output` asks for."""
+    if output.wants_silhouette:  # under the name that the drop-in interface gives it
+        yield "overlay.png", png.encode(canvas.silhouette())
     suffix = output.output_format
+    form = PICTURE_FORMATS[suffix]
     if output.wants_overlay:
-        yield f"overlay.{suffix}", encode_picture(canvas.overlay(instances), suffix)
+        yield f"overlay.{suffix}", form.encode(canvas.overlay(instances))
     if output.apply_mask:
-        pixels = canvas.cutout_on_white() if suffix == "jpg" else canvas.cutout()
-        yield f"cutout.{suffix}", encode_picture(pixels, suffix)
-
-
-def encode_picture(pixels: NDArray[np.uint8], output_format: str) -> bytes:
-    """A picture file: (H, W, 3) RGB or, not for jpg, (H, W, 4) RGBA uint8 → its bytes."""
-    if output_format == "png":
-        return png.encode(pixels)
-    if output_format == "jpg":
-        # The picture is that of Pillow, which copies the picture into a layout of its own first.
-        done, content = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), JPEG)
-        if not done:  # `Output.check_size` knows what a JPEG can hold, so it was memory
-            raise MemoryError("no room to encode the JPEG")
-        return content.tobytes()
-    buffer = io.BytesIO()
-    Pillow.fromarray(pixels).save(buffer, **(WEBP_EXACT if pixels.shape[2] == 4 else WEBP))
-    return buffer.getvalue()
+        pixels = canvas.cutout() if form.alpha else canvas.cutout_on_white()
+        yield f"cutout.{suffix}", form.encode(pixels)
 
 
 def _style(output: Output) -> Style | None:

@@ -5,41 +5,37 @@ The command line and `predict.py` both come through here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam3_image.decode import Image, Limits, open_image, require_download
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from sam3_image.decode import (
+    Image,
+    decode,
+    from_array,
+    from_pillow,
+    open_image,
+    require_download,
+)
 from sam3_image.errors import shown
-from sam3_image.masks import Detections, nms
-from sam3_image.model import Find, Placement, Query, Reading, Source, locate, parse, weight_files
-from sam3_image.output import Output, write
+from sam3_image.masks import Detections
+from sam3_image.model import Find, Reading, locate, weight_files
+from sam3_image.request import Request
+from sam3_image.serving.instances import Instances
 from sam3_image.serving.memory import give_back, guarded, settle
 from sam3_image.serving.report import Report
+from sam3_image.serving.settings import Settings
 from sam3_image.serving.workspace import Workspace
 
-# Detections of one concept near the model's ceiling: more may be in the picture than it can say.
+# Instances of one concept near the model's ceiling: more may be in the picture than it can say.
 CROWDED = 0.9
 SHOWN_SCORES = 5
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the environment decides, read once in `setup()`."""
-
-    source: Source
-    placement: Placement
-    limits: Limits
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read SAM3_WEIGHTS, SAM3_DEVICE, SAM3_DTYPE and the limits; raises UserError."""
-        return cls(
-            source=Source.from_environment(environment),
-            placement=Placement.from_environment(environment),
-            limits=Limits.from_environment(environment),
-        )
 
 
 @dataclass(frozen=True)
@@ -53,19 +49,26 @@ class Result:
 class Service:
     """A loaded model that answers one request after the other."""
 
-    def __init__(self, settings: Settings, downloads_only: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        downloads_only: bool = True,
+        say: Callable[[str], None] = print,
+    ) -> None:
         """Load the weights; raises UserError with one line that says what to do.
 
         downloads_only: accept only image files that Cog has fetched or decoded itself, as a
         server must: a local path in a request could name any file of this machine.
+        say: what writes a line of the log while the weights are loaded.
         """
         self._limits = settings.limits
         self._downloads_only = downloads_only
         self._workspace = Workspace()
         self._running = False
+        self._lock = threading.Lock()  # around everything that touches torch and its caches
         if downloads_only:
             self._workspace.take_downloads()
-        report = Report(print)
+        report = Report(say)
         with report.stage("setup"):
             folder = locate(settings.source)
             reading = Reading(weight_files(folder), settings.placement)
@@ -94,8 +97,25 @@ class Service:
             give_back()
         return self._workspace.usable() and self._segmenter.healthy()
 
-    def run(self, image: Any, query: Query, output: Output) -> Result:
-        """Answer one request; raises UserError.
+    def open(self, data: Path | bytes | NDArray[np.uint8] | Pillow.Image) -> Image:
+        """Return the upright pixels of an image, within the limits; raises UserError.
+
+        data: the path of a file, its content, a Pillow image, or RGB uint8 (H, W, 3).
+        """
+        if isinstance(data, Path):
+            return open_image(data, self._limits)
+        if isinstance(data, bytes):
+            return decode(data, self._limits)
+        if isinstance(data, np.ndarray):
+            return from_array(data, self._limits)
+        return from_pillow(data, self._limits)
+
+    def check(self, request: Request) -> None:
+        """Raise InputError for what only the model can refuse without an image: long texts."""
+        self._segmenter.check(request.prompts.concepts)
+
+    def run(self, image: Any, request: Request) -> Result:
+        """Answer one request with a file; raises UserError.
 
         image: path of the file. The result's folder lives until the next request: Cog reads the
         file after `predict()` has returned and never deletes it.
@@ -103,60 +123,69 @@ class Service:
         self._running = True
         try:
             self._workspace.clear(keep=image)
-            return self._run(image, query, output)
+            return self._run(image, request)
         finally:
             self._running = False
 
-    def _run(self, image: Any, query: Query, output: Output) -> Result:
+    def segment(self, image: Image, request: Request, report: Report | None = None) -> Instances:
+        """Answer one request in memory; callable from several threads. Raises UserError."""
+        report = report or Report(_quiet)
+        with self._lock, guarded(self._segmenter.forget):
+            found = self._segment(image, request, report)
+        with report.stage("select"):
+            found = request.selection.apply(found)
+        report.metrics["instances"] = len(found)
+        return Instances(image, found, report.metrics)
+
+    def _run(self, image: Any, request: Request) -> Result:
         report = Report(print)
         with report.stage("total"), guarded(self._segmenter.forget):
+            self.check(request)
             with report.stage("decode"):
                 path = require_download(image) if self._downloads_only else Path(image)
-                picture = open_image(path, self._limits)
-                output.check_size(picture.size)  # not after minutes of work
-            instances = self._segment(picture, query, report)
+                picture = self.open(path)
+                request.output.check_size(picture.size)  # not after minutes of work
+            instances = self.segment(picture, request, report)
             with report.stage("write"):
                 try:
-                    path = write(picture, instances, output, self._workspace.new())
+                    path = instances.write(request.output, self._workspace.new())
                 except BaseException:  # half a result on a full disk helps nobody
                     self._workspace.clear(keep=image)
                     raise
-        _say_result(instances, path, report)
+        _say_result(instances.detections, path, report)
         return Result(path=path, metrics=report.metrics)
 
-    def _segment(self, picture: Image, query: Query, report: Report) -> Detections:
+    def _segment(self, picture: Image, request: Request, report: Report) -> Detections:
         height, width = picture.size
-        side = self._segmenter.side(query.input_size_percent)
+        side = self._segmenter.side(request.prompts.input_size_percent)
         report.say(
             f"Image: {width}×{height} {picture.format}, encoded at {side}×{side} on "
             f"{self._segmenter.placement}"
         )
-        request = parse(query, picture.size)
-        report.say(f"Prompt: {request}")
-        self._segmenter.check(request)
+        ask = request.prompts.on(picture.size)
+        report.say(f"Prompt: {ask}")
         with report.stage("encode"):
             features = self._segmenter.encode(picture.pixels, side)
         if features.cached:
             report.say("Encoder skipped: this image was encoded before")
         report.metrics["encoder_cached"] = int(features.cached)
-        with report.stage("find" if isinstance(request, Find) else "pick"):
-            instances = self._segmenter.segment(features, request, query.mask_threshold)
-        if isinstance(request, Find):
-            _warn_if_crowded(instances, request, self._segmenter.queries, report)
-        with report.stage("select"):
-            if query.nms_iou_threshold is not None:
-                instances = nms.suppress(instances, query.nms_iou_threshold)
-            if query.max_instances is not None:
-                instances = instances.take(range(min(len(instances), query.max_instances)))
-        return instances
+        with report.stage("find" if isinstance(ask, Find) else "pick"):
+            found = self._segmenter.segment(features, ask, request.prompts.mask_threshold)
+        if isinstance(ask, Find):
+            _warn_if_crowded(found, ask, self._segmenter.queries, report)
+        return found
+
+
+def _quiet(_line: str) -> None:
+    """Say nothing: a caller without a log."""
 
 
 def _warn_if_crowded(instances: Detections, request: Find, queries: int, report: Report) -> None:
-    for index, concept in enumerate(request.concepts):
+    for index, text in enumerate(request.concepts):
         count = int((instances.prompts == index).sum())
         if count >= CROWDED * queries:
             report.say(
-                f"Warning: {count} instances of {shown(concept.text)}; the model finds at most "
+                f"Warning: {count} instances of {shown(text)}; the model finds at most "
                 f"{queries}, so some may be missing. Cut the image into parts to get all."
             )
 

@@ -1,0 +1,77 @@
+"""Texts → embeddings: tokenized once, encoded once, kept within a budget."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from cachetools import LRUCache
+from transformers import CLIPTokenizer, Sam3Model
+
+from sam3_image.errors import InputError, shown
+from sam3_image.model.cache import TensorCache
+
+# Texts whose tokens are kept: what one request checks it also encodes, and little more.
+KEPT_TEXTS = 256
+
+
+@dataclass
+class Texts:
+    """The text encoder of a detector.
+
+    cache: of embeddings and attention masks, by text.
+    """
+
+    detector: Sam3Model
+    tokenizer: CLIPTokenizer
+    device: torch.device
+    cache: TensorCache
+    _tokens: LRUCache[str, Any] = field(default_factory=lambda: LRUCache(KEPT_TEXTS))
+    # A tokenizer keeps its padding as state: used by two threads at once it raises.
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def limit(self) -> int:
+        """How many tokens the encoder reads, start and end included (32 for SAM 3)."""
+        return int(self.detector.config.text_config.max_position_embeddings)
+
+    def check(self, concepts: Sequence[str]) -> None:
+        """Raise InputError for a text with more tokens than the text encoder reads."""
+        for text in concepts:
+            self._read(text)
+
+    def embeddings(self, concepts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return embeddings (B, limit, C) and attention mask (B, limit) of B texts."""
+        pairs = [self.cache.get_or_make(text, partial(self._encode, text)) for text in concepts]
+        embeddings, masks = zip(*pairs, strict=True)
+        return torch.cat(embeddings), torch.cat(masks)
+
+    def _encode(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = self._read(text)
+        mask = tokens.attention_mask.to(self.device)
+        output = self.detector.get_text_features(
+            input_ids=tokens.input_ids.to(self.device), attention_mask=mask, return_dict=True
+        )
+        return output.pooler_output, mask
+
+    def _read(self, text: str) -> Any:
+        """Return the tokens (1, limit) of a text on the host, padded; raises InputError."""
+        with self._one_at_a_time:
+            known = self._tokens.get(text)
+            if known is not None:
+                return known
+            tokens = self.tokenizer(
+                text, padding="max_length", max_length=self.limit, return_tensors="pt"
+            )
+            count = tokens.input_ids.shape[1]
+            if count > self.limit:
+                raise InputError(
+                    f"The prompt {shown(text)} has {count} tokens with its start and end marks; "
+                    f"SAM 3 reads at most {self.limit}. Shorten it."
+                )
+            self._tokens[text] = tokens
+            return tokens

@@ -1,0 +1,27 @@
+"""What the environment decides about a process, read once when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sam3_image.decode import Limits
+from sam3_image.model import Placement, Source
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the weights come from, where the model runs, how large an image may be."""
+
+    source: Source
+    placement: Placement
+    limits: Limits
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read SAM3_WEIGHTS, SAM3_DEVICE, SAM3_DTYPE and the limits; raises UserError."""
+        return cls(
+            source=Source.from_environment(environment),
+            placement=Placement.from_environment(environment),
+            limits=Limits.from_environment(environment),
+        )
