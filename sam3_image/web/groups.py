@@ -10,7 +10,7 @@ ALL: tuple[Group, ...] = (page.GROUP,)
 
 
 def chosen(names: tuple[str, ...] | None) -> tuple[Group, ...]:
-    """The groups of these names, all where None; raises UserError for a name that is none."""
+    """Return groups of these names, all where None; raises UserError for a name that is none."""
     if names is None:
         return ALL
     known = {group.name: group for group in ALL}

@@ -79,7 +79,7 @@ class Guard:
         return name == self._settings.host.lower() or _is_address(name)
 
     def _limited(self, receive: Receive) -> Receive:
-        """The same messages, until they hold more bytes than a request may."""
+        """Return the same messages, until they hold more bytes than a request may."""
         taken = 0
 
         async def limited() -> Message:
@@ -136,7 +136,9 @@ class RequireToken:
 
 
 def bearer(headers: Headers) -> str:
-    """The token in an Authorization header, whatever the scheme calls itself; "" without one."""
+    """Return the token in an Authorization header, whatever the scheme calls itself; "" without
+    one.
+    """
     return headers.get("authorization", "").partition(" ")[2].strip()
 
 

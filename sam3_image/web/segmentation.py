@@ -32,7 +32,9 @@ class Segmentation:
         return picture
 
     async def segment(self, image: Image, request: Any) -> Any:
-        """The instances (`serving.Instances`) that a `request.Request` asks for in a picture."""
+        """Return the instances (`serving.Instances`) that a `request.Request` asks for in a
+        picture.
+        """
         return await self._run(self._service.segment, image, request)
 
     async def _run(self, call: Any, *arguments: Any) -> Any:
