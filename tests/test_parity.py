@@ -20,7 +20,7 @@ from transformers import Sam3TrackerModel, Sam3TrackerProcessor
 from benchmarks import plain
 from sam3_image.masks.detections import Detections
 from sam3_image.model.device import Placement
-from sam3_image.model.prompts import Prompts
+from sam3_image.model.prompt_inputs import Prompts
 from sam3_image.model.segmenter import Segmenter
 from sam3_image.model.weights.checkpoint import Checkpoint
 from tests import second_scenes

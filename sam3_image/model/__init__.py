@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from sam3_image.model.device import Placement
     from sam3_image.model.encoder import Features, Square
     from sam3_image.model.finder import Finder
-    from sam3_image.model.prompts import Find, Pick, Prompts, Target
+    from sam3_image.model.prompt_inputs import Prompts
+    from sam3_image.model.prompts import Find, Pick, Target
     from sam3_image.model.segmenter import Segmenter, merged
     from sam3_image.model.weights.checkpoint import Checkpoint
     from sam3_image.model.weights.download import store
@@ -28,7 +29,7 @@ _MODULES = {
     "Finder": "finder",
     "Pick": "prompts",
     "Placement": "device",
-    "Prompts": "prompts",
+    "Prompts": "prompt_inputs",
     "Reading": "weights.reading",
     "Segmenter": "segmenter",
     "Source": "weights.source",
