@@ -22,7 +22,7 @@ class Predictor(BasePredictor):
         self.service = Service(Settings.from_environment(os.environ))
 
     def healthcheck(self) -> bool:
-        """Return True while the device answers."""
+        """True while the device answers."""
         return self.service.healthy()
 
     def predict(

@@ -34,24 +34,24 @@ class Plain:
 def load(
     folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Plain:
-    """Return the model in `folder` on a device, ready to predict."""
+    """The model in `folder` on a device, ready to predict."""
     model = Sam3Model.from_pretrained(folder, dtype=dtype).to(device).eval()
     return Plain(processor=Sam3Processor.from_pretrained(folder), model=model)
 
 
 def decode(path: Path) -> Image.Image:
-    """Return the picture in a file, RGB."""
+    """The picture in a file, RGB."""
     return Image.open(path).convert("RGB")
 
 
 def preprocess(processor: Any, image: Image.Image, **prompts: Any) -> Any:
-    """Return the model's inputs for one picture; prompts: `text=…`, `input_boxes=…`, …"""
+    """The model's inputs for one picture; prompts: `text=…`, `input_boxes=…`, …"""
     return processor(images=image, return_tensors="pt", **prompts)
 
 
 @torch.inference_mode()
 def infer(plain: Plain, inputs: Any) -> Any:
-    """Return the model's outputs, a `Sam3ImageSegmentationOutput`."""
+    """The model's outputs, a `Sam3ImageSegmentationOutput`."""
     inputs = inputs.to(plain.model.device)
     inputs["pixel_values"] = inputs["pixel_values"].to(plain.model.dtype)
     return plain.model(**inputs)
@@ -86,7 +86,7 @@ def overlay(
     color: tuple[int, int, int] = GREEN,
     opacity: float = 0.5,
 ) -> Image.Image:
-    """Return the picture with every masked pixel tinted once."""
+    """The picture with every masked pixel tinted once."""
     pixels = np.array(image)
     inside = np.zeros(pixels.shape[:2], dtype=bool)
     for mask in masks:
@@ -97,7 +97,7 @@ def overlay(
 
 
 def picture_bytes(image: Image.Image, form: str = "PNG") -> bytes:
-    """Return the picture as a file, with Pillow's own settings."""
+    """The picture as a file, with Pillow's own settings."""
     buffer = io.BytesIO()
     image.save(buffer, form)
     return buffer.getvalue()
@@ -119,7 +119,7 @@ def write_zip(
 def write_overlay(
     path: Path, image: Image.Image, result: dict[str, torch.Tensor], form: str = "PNG"
 ) -> Path:
-    """Return the overlay alone."""
+    """The overlay alone."""
     path.write_bytes(picture_bytes(overlay(image, masks_of(result)), form))
     return path
 
@@ -154,7 +154,7 @@ def predict(
     threshold: float = 0.5,
     save_overlay: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """Return the whole job for one picture and one text; writes the ZIP, returns the result."""
+    """The whole job for one picture and one text; writes the ZIP, returns the result."""
     image = decode(path)
     inputs = preprocess(plain.processor, image, text=prompt)
     outputs = infer(plain, inputs)

@@ -45,14 +45,14 @@ class Setup:
             return Service(Settings.from_environment(environment), downloads_only=False)
 
     def plain(self) -> plain.Plain:
-        """Return the other side, loaded; on a GPU in bfloat16 as ours."""
+        """The other side, loaded; on a GPU in bfloat16 as ours."""
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         return plain.load(self.folder, self.device, dtype)
 
 
 @contextlib.contextmanager
 def quiet() -> Any:
-    """Return the service's log does not belong into the table."""
+    """The service's log does not belong into the table."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 

@@ -1,4 +1,4 @@
-"""Fixtures that several test files share: the weights and Cog's real HTTP server."""
+"""Fixtures that several test files share: the weights, the real HTTP servers, a real browser."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
+from tests.browser import Visit, chromium
 from tests.cog_server import REPOSITORY, CogServer
+from tests.web_server import WebServer
 
 DEMO = REPOSITORY / "weights" / "demo"
 
@@ -39,6 +42,27 @@ def server(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Cog's HTTP server with this repository's predictor, ready; one for the whole session."""
     with CogServer(tmp_path_factory.mktemp("server"), {"SAM3_WEIGHTS": str(weights)}) as running:
         yield running.ready()
+
+
+@pytest.fixture(scope="session")
+def web(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    """The web server, ready; one for the whole session."""
+    with WebServer(tmp_path_factory.mktemp("web"), {"SAM3_WEIGHTS": str(weights)}) as running:
+        yield running.ready()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium; one for the whole session. Skips where there is none."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def visit(browser: Browser, web: WebServer) -> Iterator[Visit]:
+    """A fresh look at the page in a wide window."""
+    with Visit(browser, web.url) as looking:
+        yield looking
 
 
 @pytest.fixture(scope="module")

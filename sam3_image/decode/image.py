@@ -58,7 +58,7 @@ def open_image(path: Path, limits: Limits) -> Image:
 
 
 def decode(data: bytes, limits: Limits) -> Image:
-    """Return the same from a file's content."""
+    """The same from a file's content."""
     limits.check_bytes(len(data))
     form = identify(data)
     try:
@@ -109,7 +109,7 @@ def from_array(pixels: NDArray[np.uint8], limits: Limits) -> Image:
 
 
 def require_download(value: object) -> Path:
-    """Return the file behind an `image` input over HTTP, only if Cog itself downloaded it.
+    """The file behind an `image` input over HTTP, only if Cog itself downloaded it.
 
     Cog turns URLs and data URLs into files of its own and hands them over as a `Path`; any other
     string it passes on unchanged, as a `str`, and that could name any file of this machine.
@@ -134,7 +134,7 @@ def require_download(value: object) -> Path:
 
 
 def _read(path: Path, limits: Limits) -> bytes:
-    """Return the content of a regular file; devices, pipes and folders are refused unopened."""
+    """The content of a regular file; devices, pipes and folders are refused unopened."""
     name = shown(str(path), 200)
     try:
         # Opening a device or a pipe can block or do something, so look first, and look again at
@@ -195,7 +195,7 @@ def _no_libtiff_chatter(form: Format) -> Iterator[None]:
 
 
 def _orientation(picture: Pillow.Image) -> int:
-    """Return EXIF orientation that is still to be applied: Pillow turns TIFF and HEIC itself."""
+    """The EXIF orientation that is still to be applied: Pillow turns TIFF and HEIC itself."""
     exif = picture.info.get("exif")
     return exif_orientation(exif) if isinstance(exif, bytes) else 1
 

@@ -50,7 +50,7 @@ class Limits:
         return cls(**given)
 
     def check_bytes(self, length: int) -> None:
-        """Raise ImageError when a file of `length` bytes is over the limit."""
+        """Raises ImageError when a file of `length` bytes is over the limit."""
         if length > self.bytes:
             raise ImageError(
                 f"The image file has {length:,} bytes; at most {self.bytes:,} are accepted: "
@@ -58,7 +58,7 @@ class Limits:
             )
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Raise ImageError when an image of `size` = (height, width) is over a limit."""
+        """Raises ImageError when an image of `size` = (height, width) is over a limit."""
         height, width = size
         if height < 1 or width < 1:
             raise ImageError(
@@ -80,7 +80,7 @@ class Limits:
 
 
 def _number(variable: str, text: str) -> int:
-    """Return the value of a limit's variable; underscores between digits are fine."""
+    """The value of a limit's variable; underscores between digits are fine."""
     try:
         number = int(text)
     except ValueError:

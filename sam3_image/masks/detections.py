@@ -54,9 +54,7 @@ class Detections:
         prompt: int | NDArray[np.int64],
         candidates: NDArray[np.int64] | None = None,
     ) -> Detections:
-        """Return detections of one concept, in the order given; `prompt` is one index or one for
-        each.
-        """
+        """Detections of one concept, in the order given; `prompt` is one index or one for each."""
         count = len(scores)
         return cls(
             size=size,
@@ -90,11 +88,11 @@ class Detections:
         return len(self.concepts)
 
     def mask(self, index: int) -> Mask:
-        """Return the full-size mask of one instance, computed at each call (a few milliseconds)."""
+        """The full-size mask of one instance, computed at each call (a few milliseconds)."""
         return self.source.mask(index)
 
     def masks(self) -> Iterator[Mask]:
-        """Return the full-size masks one after the other, best score first."""
+        """The full-size masks one after the other, best score first."""
         return (self.mask(index) for index in range(len(self)))
 
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> Detections:
@@ -112,10 +110,10 @@ class Detections:
         )
 
     def sorted(self) -> Detections:
-        """Return the same instances, best score first; equal scores keep their order."""
+        """The same instances, best score first; equal scores keep their order."""
         return self.take(np.argsort(-self.scores, kind="stable"))
 
     def with_mask_boxes(self) -> Detections:
-        """Return the same instances with `boxes` drawn tightly around their masks."""
+        """The same instances with `boxes` drawn tightly around their masks."""
         boxes = [mask.box for mask in self.masks()]
         return replace(self, boxes=np.array(boxes, dtype=np.float32).reshape(len(self), 4))

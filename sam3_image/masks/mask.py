@@ -44,7 +44,7 @@ class Mask:
         return x0, y0, self.x + int(columns[-1]) + 1, self.y + int(rows[-1]) + 1
 
     def full(self) -> NDArray[np.bool_]:
-        """Return the mask at the size of the image: (height, width) bool."""
+        """The mask at the size of the image: (height, width) bool."""
         canvas = np.zeros(self.size, dtype=bool)
         canvas[self.window] = self.inside
         return canvas

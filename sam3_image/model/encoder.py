@@ -83,7 +83,7 @@ class Encoder:
         )
 
     def prepare(self, pixels: NDArray[np.uint8], side: int) -> Square:
-        """Return the host's part of `encode`; may run on any thread, beside the device's.
+        """The host's part of `encode`; may run on any thread, beside the device's.
 
         pixels: (H, W, 3) uint8 RGB. side: as `side()` gives it.
         """
@@ -100,8 +100,7 @@ class Encoder:
         return Features(square.key, square.size, hidden, known is not None)
 
     def levels(self, features: Features, name: str, neck: Any) -> tuple[torch.Tensor, ...]:
-        """Return the first three feature levels of a neck, (1, C, s·h, s·w) for s = 4, 2, 1;
-        cached.
+        """The first three feature levels of a neck, (1, C, s·h, s·w) for s = 4, 2, 1; cached.
 
         name: of the neck, for the cache. neck: a `Sam3VisionNeck`.
         """

@@ -47,8 +47,7 @@ class Finder:
     def steps(
         self, features: Features, request: Find, mask_threshold: float
     ) -> list[Callable[[], Detections]]:
-        """Return calls that give all instances with a score > `request.threshold`, by a few
-        concepts.
+        """Calls that give all instances with a score > `request.threshold`, by a few concepts.
 
         mask_threshold: probability above which an upsampled pixel is in the mask. The score is
         sigmoid(logit) · sigmoid(presence), as in transformers'
@@ -128,9 +127,7 @@ class Finder:
 
 
 def _probabilities(logits: torch.Tensor, keep: torch.Tensor) -> NDArray[np.float32]:
-    """Return maps of the instances kept. logits: (queries, h, w); keep: (queries,) bool → (N, h,
-    w).
-    """
+    """Maps of the instances kept. logits: (queries, h, w); keep: (queries,) bool → (N, h, w)."""
     if logits.device.type != "cpu":
         return logits[keep].float().sigmoid().cpu().numpy()
     # Piece by piece: shared out among threads, which wait for one another, this takes 0.5 ms on

@@ -1,7 +1,9 @@
 """Detections and a picture → one file: masks, overlay, cut-out, annotations."""
 
+from sam3_image.output.colors import PALETTE
 from sam3_image.output.export import annotate, draw, write
 from sam3_image.output.options import Output
+from sam3_image.output.pictures import preview
 from sam3_image.output.png import available_cores
 
-__all__ = ["Output", "annotate", "available_cores", "draw", "write"]
+__all__ = ["PALETTE", "Output", "annotate", "available_cores", "draw", "preview", "write"]

@@ -39,7 +39,7 @@ ADVICE = {
 
 
 def write(image: Image, instances: Detections, output: Output, folder: Path) -> Path:
-    """Write the result into `folder` (which exists) and returns its path.
+    """Writes the result into `folder` (which exists) and returns its path.
 
     The file is `masks.zip`, `mask.png`, `overlay.*`, `cutout.*` or `annotations.json`. No
     instance is a result, too: a ZIP without masks, the untouched picture, a black mask, an empty
@@ -134,7 +134,7 @@ def _style(output: Output) -> Style | None:
 
 
 def _tee(masks: Iterator[Mask], consumers: Sequence[Callable[[Mask], None]]) -> Iterator[Mask]:
-    """Return the same masks, each shown to every consumer on its way."""
+    """The same masks, each shown to every consumer on its way."""
     for mask in masks:
         for consume in consumers:
             consume(mask)
@@ -142,7 +142,7 @@ def _tee(masks: Iterator[Mask], consumers: Sequence[Callable[[Mask], None]]) -> 
 
 
 def _encoded(masks: Iterator[Mask], size: tuple[int, int]) -> Iterator[bytes]:
-    """Return the PNG of each mask, in order, made by a few threads with a bounded backlog."""
+    """The PNG of each mask, in order, made by a few threads with a bounded backlog."""
     workers = min(ENCODERS, png.available_cores())
     if size[0] * size[1] < THREADED_PIXELS:
         yield from map(png.encode_mask, masks)

@@ -59,3 +59,15 @@ PICTURE_FORMATS = {
     "jpg": PictureFormat(_jpeg, 65_500, alpha=False),
     "webp": PictureFormat(_webp, 16_383, alpha=True),
 }
+
+PREVIEW_SIDE = 2048  # pixels; more than a screen shows of a whole picture
+
+
+def preview(pixels: Pixels) -> bytes:
+    """Return a JPEG of (H, W, 3) uint8 RGB, scaled down to `PREVIEW_SIDE` where it is larger."""
+    height, width = pixels.shape[:2]
+    scale = PREVIEW_SIDE / max(height, width)
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return _jpeg(pixels)

@@ -50,7 +50,7 @@ class DeviceThread:
         return self._executor.submit(self._guarded, work).result()
 
     def probe(self, work: Callable[[], bool]) -> bool:
-        """Return what `work` says when its turn comes; False once the piece before it hangs."""
+        """What `work` says when its turn comes; False once the piece before it hangs."""
         future: Future[bool] = self._executor.submit(self._guarded, work)
         while True:
             try:

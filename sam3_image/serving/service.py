@@ -47,7 +47,10 @@ class Result:
 
 
 class Service:
-    """A loaded model that answers one request after the other."""
+    """A loaded model that answers one request after the other.
+
+    source: where its weights come from.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Service:
         server must: a local path in a request could name any file of this machine.
         say: what writes a line of the log while the weights are loaded.
         """
+        self.source = settings.source
         self._limits = settings.limits
         self._downloads_only = downloads_only
         self._workspace = Workspace()

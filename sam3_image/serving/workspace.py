@@ -29,7 +29,7 @@ class Workspace:
     """
 
     def __init__(self) -> None:
-        """Raise OutputError where no folder for temporary files can be written."""
+        """Raises OutputError where no folder for temporary files can be written."""
         try:
             self.folder = Path(tempfile.mkdtemp(prefix="sam3-image-"))
         except OSError as error:
@@ -75,7 +75,7 @@ class Workspace:
                     entry.unlink(missing_ok=True)
 
     def new(self) -> Path:
-        """Return a fresh, empty folder for one result; raises OutputError."""
+        """A fresh, empty folder for one result; raises OutputError."""
         self.usable()
         try:
             return Path(tempfile.mkdtemp(prefix="result-", dir=self.folder))

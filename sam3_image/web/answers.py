@@ -32,9 +32,7 @@ class PictureGone(InputError):
 
 
 def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error as JSON: the sentence for a person under every name that a client looks for
-    it.
-    """
+    """An error as JSON: the sentence for a person under every name that a client looks for it."""
     body = {
         "message": message,
         "detail": message,
@@ -45,7 +43,7 @@ def problem(status: int, message: str, headers: Mapping[str, str] | None = None)
 
 
 def status_of(error: UserError) -> int:
-    """Return the HTTP status for one of our errors."""
+    """The HTTP status for one of our errors."""
     if isinstance(error, PictureGone):
         return HTTPStatus.GONE
     if isinstance(error, InputError):

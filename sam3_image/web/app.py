@@ -18,7 +18,7 @@ from sam3_image.web.settings import WebSettings
 
 
 def create_app(service: Any, settings: WebSettings) -> Starlette:
-    """Return the web server's application around a loaded `serving.Service`.
+    """The web server's application around a loaded `serving.Service`.
 
     Raises UserError where the settings name a group of routes that does not exist.
     """

@@ -61,11 +61,11 @@ class Call(Generic[B]):
     form: FormData = field(default_factory=FormData)
 
     def path(self, name: str) -> str:
-        """Return a part of the path, declared as `{name}`."""
+        """A part of the path, declared as `{name}`."""
         return str(self.http.path_params[name])
 
     def url(self, path: str) -> str:
-        """Return an address on this server, as this client reaches it."""
+        """An address on this server, as this client reaches it."""
         return str(self.http.base_url).rstrip("/") + path
 
 
@@ -94,7 +94,7 @@ class Endpoint:
     refused: int = 422
 
     def route(self, context: Context) -> Route:
-        """Return the route that Starlette serves."""
+        """The route that Starlette serves."""
 
         async def answer(http: Request) -> Response:
             try:
@@ -126,9 +126,7 @@ class Endpoint:
 
 
 def group(name: str, *endpoints: Endpoint) -> Group:
-    """Return the group of these routes. They check the token themselves, wherever the client puts
-    it.
-    """
+    """The group of these routes. They check the token themselves, wherever the client puts it."""
     open_paths = tuple(endpoint.path.partition("{")[0] for endpoint in endpoints)
     return Group(
         name,
@@ -139,7 +137,7 @@ def group(name: str, *endpoints: Endpoint) -> Group:
 
 
 async def until_gone(http: Request, work: Awaitable[Any]) -> Any:
-    """Return result of `work`, which is canceled when the client goes away (ClientDisconnect)."""
+    """The result of `work`, which is canceled when the client goes away (ClientDisconnect)."""
     task = asyncio.ensure_future(work)
     left = asyncio.ensure_future(_left(http))
     try:

@@ -54,7 +54,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def connect(address: str, port: int, seconds: float) -> socket.socket:
-    """Return a connection to an address (never a name); raises OSError."""
+    """A connection to an address (never a name); raises OSError."""
     return socket.create_connection((address, port), timeout=seconds)
 
 
@@ -80,14 +80,14 @@ class Fetcher:
     )
 
     async def get(self, url: str, authorization: str | None = None) -> bytes:
-        """Return the content at `url`; raises FetchError.
+        """The content at `url`; raises FetchError.
 
         authorization: a header for the server of that URL, not for one that it redirects to.
         """
         return await self._on_thread(partial(self._follow, url, authorization))
 
     async def post(self, url: str, body: bytes, authorization: str | None = None) -> bytes:
-        """Return answer to JSON sent to `url`, by the same rules; redirects are not followed."""
+        """The answer to JSON sent to `url`, by the same rules; redirects are not followed."""
         return await self._on_thread(partial(self._send, url, body, authorization))
 
     def check(self, url: str) -> None:
@@ -221,7 +221,7 @@ def is_public(address: str) -> bool:
 
 
 def _split(url: str) -> SplitResult:
-    """Return the parts of an http(s) URL with a host; raises FetchError for any other text."""
+    """The parts of an http(s) URL with a host; raises FetchError for any other text."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in PORTS and bool(parts.hostname) and parts.port != 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from sam3_image.errors import UserError, shown
-from sam3_image.web import page
+from sam3_image.web import api, page
 from sam3_image.web.context import Group
 
-ALL: tuple[Group, ...] = (page.GROUP,)
+ALL: tuple[Group, ...] = (page.GROUP, api.GROUP)
 
 
 def chosen(names: tuple[str, ...] | None) -> tuple[Group, ...]:
-    """Return groups of these names, all where None; raises UserError for a name that is none."""
+    """The groups of these names, all where None; raises UserError for a name that is none."""
     if names is None:
         return ALL
     known = {group.name: group for group in ALL}

@@ -66,7 +66,7 @@ class Guard:
             return 403, f"A request from another site ({shown(site)}) may not use this server."
         length = headers.get("content-length", "")
         if length.isascii() and length.isdigit() and int(length) > self._settings.max_upload_bytes:
-            return 413, self._too_long()
+            return 413, too_long(self._settings)
         return None
 
     def _is_ours(self, host: str) -> bool:
@@ -79,7 +79,7 @@ class Guard:
         return name == self._settings.host.lower() or _is_address(name)
 
     def _limited(self, receive: Receive) -> Receive:
-        """Return the same messages, until they hold more bytes than a request may."""
+        """The same messages, until they hold more bytes than a request may."""
         taken = 0
 
         async def limited() -> Message:
@@ -87,16 +87,10 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._settings.max_upload_bytes:
-                raise HTTPException(413, self._too_long())
+                raise HTTPException(413, too_long(self._settings))
             return message
 
         return limited
-
-    def _too_long(self) -> str:
-        return (
-            f"The upload is larger than the {self._settings.max_upload_bytes:,} bytes accepted in "
-            "one request: send a smaller file (or raise SAM3_WEB_MAX_UPLOAD where the server runs)."
-        )
 
 
 class RequireToken:
@@ -135,10 +129,16 @@ class RequireToken:
         )
 
 
+def too_long(settings: WebSettings) -> str:
+    """What whoever sends too much is told."""
+    return (
+        f"The upload is larger than the {settings.max_upload_bytes:,} bytes accepted in one "
+        "request: send a smaller file (or raise SAM3_WEB_MAX_UPLOAD where the server runs)."
+    )
+
+
 def bearer(headers: Headers) -> str:
-    """Return the token in an Authorization header, whatever the scheme calls itself; "" without
-    one.
-    """
+    """The token in an Authorization header, whatever the scheme calls itself; "" without one."""
     return headers.get("authorization", "").partition(" ")[2].strip()
 
 

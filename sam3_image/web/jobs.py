@@ -79,7 +79,7 @@ class Shelf(Generic[T]):
         self._sweep()
 
     def get(self, key: str) -> T:
-        """Return what is kept by this id; raises Gone."""
+        """What is kept by this id; raises Gone."""
         self._sweep()
         if key not in self._kept:
             raise Gone(
@@ -241,7 +241,7 @@ class Jobs:
         return job
 
     def get(self, kind: str, job_id: str) -> Job:
-        """Return the job; raises Gone."""
+        """The job; raises Gone."""
         job = self._shelf.get(job_id)
         if job.kind != kind:
             raise Gone(f"No job {shown(job_id)} is kept here.")

@@ -2,40 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Any
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
 
 from sam3_image.decode import Image
+from sam3_image.output import preview
+from sam3_image.request import Request
+from sam3_image.serving import Instances, Service
 from sam3_image.web.pictures import Picture, Pictures
 
 THREADS = 4
+
+R = TypeVar("R")
+A = TypeVarTuple("A")
 
 
 class Segmentation:
     """`serving.Service` for coroutines; errors are those of the service."""
 
-    def __init__(self, service: Any, pictures: Pictures) -> None:
+    def __init__(self, service: Service, pictures: Pictures) -> None:
+        self.source = service.source
         self._service = service
         self._pictures = pictures
         self._limiter = anyio.CapacityLimiter(THREADS)
 
     async def open(self, data: bytes) -> Picture:
         """Decode a picture file and remember it; one that is known is not decoded again."""
-        picture_id = await self._run(Pictures.id_of, data)
+        picture_id = await self.call(Pictures.id_of, data)
         known = self._pictures.known(picture_id)
         if known is not None:
             return known
-        picture = Picture(picture_id, await self._run(self._service.open, data))
+        picture = Picture(picture_id, await self.call(self._service.open, data))
         self._pictures.keep(picture)
         return picture
 
-    async def segment(self, image: Image, request: Any) -> Any:
-        """Return the instances (`serving.Instances`) that a `request.Request` asks for in a
-        picture.
-        """
-        return await self._run(self._service.segment, image, request)
+    async def segment(self, image: Image, request: Request) -> Instances:
+        """The instances that a request asks for in a picture."""
+        return await self.call(self._segment, image, request)
 
-    async def _run(self, call: Any, *arguments: Any) -> Any:
-        return await anyio.to_thread.run_sync(call, *arguments, limiter=self._limiter)
+    async def file(self, image: Image, request: Request) -> tuple[str, bytes]:
+        """Name and content of the file that `predict()` would give."""
+        return await self.call(self._file, image, request)
+
+    async def preview(self, image: Image) -> bytes:
+        """A JPEG of the picture, scaled down where it is large."""
+        return await self.call(preview, image.pixels)
+
+    async def call(self, function: Callable[[*A], R], *arguments: *A) -> R:
+        """Run a function in a worker thread."""
+        return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
+
+    def _segment(self, image: Image, request: Request) -> Instances:
+        self._service.check(request)
+        return self._service.segment(image, request)
+
+    def _file(self, image: Image, request: Request) -> tuple[str, bytes]:
+        request.output.check_size(image.size)
+        instances = self._segment(image, request)
+        with tempfile.TemporaryDirectory(prefix="sam3-web-") as folder:
+            path = instances.write(request.output, Path(folder))
+            return path.name, path.read_bytes()

@@ -45,7 +45,7 @@ class WebSettings:
     groups: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Raise UserError where the server would be open to everyone on the network."""
+        """Raises UserError where the server would be open to everyone on the network."""
         if not 0 <= self.port <= 65535:
             raise UserError(f"--port is {self.port}; it must be a number from 1 to 65535")
         if not self.is_local and not self.token:

@@ -74,7 +74,7 @@ class Checkpoint:
         return sum(file.stat().st_size for file in self.files)
 
     def tokenizer(self) -> CLIPTokenizer:
-        """Return CLIP tokenizer of the text encoder; raises CheckpointError if it is not there."""
+        """The CLIP tokenizer of the text encoder; raises CheckpointError if it is not there."""
         # Without its files transformers makes a tokenizer that knows no word, and says nothing.
         if not any((self.folder / name).is_file() for name in TOKENIZERS):
             raise CheckpointError(
@@ -90,7 +90,7 @@ class Checkpoint:
             ) from None
 
     def weights(self, reading: Reading) -> Weights:
-        """Return what `reading` brings of this folder's files; raises CheckpointError."""
+        """What `reading` brings of this folder's files; raises CheckpointError."""
         try:
             return reading.weights()
         except torch.OutOfMemoryError:
@@ -99,12 +99,11 @@ class Checkpoint:
             raise self._unusable(error) from None
 
     def detector(self, weights: Weights) -> Sam3Model:
-        """Return the half that finds concepts, with the vision backbone; raises CheckpointError."""
+        """The half that finds concepts, with the vision backbone; raises CheckpointError."""
         return self._load(Sam3Model, copy.deepcopy(self.config), weights, DETECTOR_NAMES)
 
     def tracker(self, weights: Weights, detector: Sam3Model) -> Sam3TrackerModel:
-        """Return the half that picks objects, on the backbone of `detector`; raises
-        CheckpointError.
+        """The half that picks objects, on the backbone of `detector`; raises CheckpointError.
 
         Only its own neck, prompt encoder and mask decoder are built: the backbone is more than
         half of all weights and is the same module in memory. Only where `has_tracker`.

@@ -29,7 +29,7 @@ TRACKER = "tracker_model."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return the command; returns its exit status."""
+    """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="script/download-weights", description=__doc__)
     parser.add_argument("--output", type=Path, default=BAKED, help="folder (default weights/sam3)")
     parser.add_argument(
@@ -75,7 +75,7 @@ def store(raw: Path, folder: Path) -> None:
 
 
 def _wanted(raw: Path) -> dict[str, torch.Tensor]:
-    """Return the weights that images use, by name, in the dtype they are stored in."""
+    """The weights that images use, by name, in the dtype they are stored in."""
     video_only = re.compile("|".join(Sam3TrackerModel._keys_to_ignore_on_load_unexpected))
     kept = {}
     for file in sorted(raw.glob("*.safetensors")):

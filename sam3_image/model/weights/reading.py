@@ -44,7 +44,7 @@ DTYPES = {
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors files of a checkpoint, in order."""
+    """The safetensors files of a checkpoint, in order."""
     return sorted(folder.glob("*.safetensors"))
 
 
@@ -140,7 +140,7 @@ def _pieces(header: dict[str, Any]) -> Iterator[list[_Entry]]:
 
 
 def target(name: str, dtype: torch.dtype, placement: Placement) -> torch.dtype:
-    """Return the dtype that a tensor of that name and dtype is used in."""
+    """The dtype that a tensor of that name and dtype is used in."""
     if not dtype.is_floating_point:
         return dtype
     return torch.float32 if _is_exact(name) else placement.dtype

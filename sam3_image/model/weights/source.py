@@ -37,6 +37,11 @@ class Source:
         return f"Source(folder={self.folder}, repository={self.repository!r})"
 
     @property
+    def name(self) -> str:
+        """What to call the weights before others: it says nothing else about this machine."""
+        return self.folder.resolve().name if self.folder else self.repository
+
+    @property
     def is_demo(self) -> bool:
         """Whether this is the demo checkpoint, which knows drawn shapes only."""
         return self.folder is not None and self.folder.resolve() == DEMO
@@ -69,12 +74,12 @@ class Source:
 
 
 def token_of(environment: Mapping[str, str]) -> str | None:
-    """Return the Hugging Face token: HF_TOKEN, else the one that `hf auth login` has stored."""
+    """The Hugging Face token: HF_TOKEN, else the one that `hf auth login` has stored."""
     return environment.get("HF_TOKEN", "").strip() or hub.get_token()
 
 
 def locate(source: Source) -> Path:
-    """Return folder with the weights, fetched first (with a progress bar) where it has to be."""
+    """The folder with the weights, fetched first (with a progress bar) where it has to be."""
     return source.folder or fetch(source.repository, source.token)
 
 

@@ -1,0 +1,136 @@
+"""The page's routes: send a picture once, ask about it, take a file of the answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.requests import Request as HttpRequest
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from sam3_image.errors import InputError, shown
+from sam3_image.output import PALETTE
+from sam3_image.request import Request
+from sam3_image.web.context import Context, Group
+from sam3_image.web.guard import too_long
+from sam3_image.web.pictures import Picture
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "shapes.png"
+MEDIA_TYPES = {
+    ".json": "application/json",
+    ".jpg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".zip": "application/zip",
+}
+
+
+@dataclass(frozen=True)
+class Api:
+    """The routes below /api; each method answers one."""
+
+    context: Context
+
+    async def about(self, _: HttpRequest) -> Response:
+        """GET /api/about: what the page must know before anything is asked."""
+        source, settings = self.context.segmentation.source, self.context.settings
+        return JSONResponse(
+            {
+                "name": source.name,
+                "demo": source.is_demo,
+                "palette": PALETTE,
+                # A browser that still sends a large file may not hear why it was refused.
+                "max_upload_bytes": settings.max_upload_bytes,
+                "too_long": too_long(settings),
+            }
+        )
+
+    async def example(self, _: HttpRequest) -> Response:
+        """GET /api/example: a picture to try it with."""
+        return FileResponse(EXAMPLE)
+
+    async def upload(self, http: HttpRequest) -> Response:
+        """POST /api/pictures, the body being the file: → {id, width, height}."""
+        picture = await self.context.segmentation.open(await http.body())
+        height, width = picture.image.size
+        return JSONResponse({"id": picture.id, "width": width, "height": height}, 201)
+
+    async def preview(self, http: HttpRequest) -> Response:
+        """GET /api/pictures/{id}/preview: a JPEG for browsers that cannot show the file."""
+        picture = self.context.pictures.get(http.path_params["id"])
+        content = await self.context.segmentation.preview(picture.image)
+        return Response(content, media_type=MEDIA_TYPES[".jpg"])
+
+    async def segment(self, http: HttpRequest) -> Response:
+        """POST /api/segment {picture, inputs}: → annotations with run lengths, scores, metrics.
+
+        scores: not rounded, so that whoever filters them gets what a threshold would give.
+        """
+        picture, request = await self._asked(http)
+        instances = await self.context.segmentation.segment(picture.image, request)
+        annotations = await self.context.segmentation.call(instances.annotations, "rle")
+        return JSONResponse(
+            {
+                "annotations": annotations,
+                "scores": instances.scores.tolist(),
+                "metrics": dict(instances.metrics),
+            }
+        )
+
+    async def file(self, http: HttpRequest) -> Response:
+        """POST /api/file {picture, inputs}, or a form {image, inputs}: the file as of predict()."""
+        picture, request = await self._asked(http)
+        name, content = await self.context.segmentation.file(picture.image, request)
+        return Response(
+            content,
+            media_type=MEDIA_TYPES[Path(name).suffix],
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
+        )
+
+    async def _asked(self, http: HttpRequest) -> tuple[Picture, Request]:
+        if http.headers.get("content-type", "").startswith("multipart/form-data"):
+            async with http.form(max_files=1, max_fields=1) as form:
+                request = _request(_parsed("inputs", form.get("inputs", "{}")))
+                image = form.get("image")
+                if not isinstance(image, UploadFile):
+                    raise InputError("image is missing; send the file as the form's part 'image'.")
+                return await self.context.segmentation.open(await image.read()), request
+        body = _parsed("The body", await http.body())
+        if not isinstance(body, dict):
+            raise InputError(f"The body is {shown(body)}; send an object with picture and inputs.")
+        return self.context.pictures.get(body.get("picture")), _request(body.get("inputs"))
+
+
+def _parsed(name: str, text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        raise InputError(f"{name} is {shown(text)}, which is not JSON; send JSON.") from None
+
+
+def _request(inputs: Any) -> Request:
+    if not isinstance(inputs, dict):
+        raise InputError(
+            f"inputs is {shown(inputs)}; send an object, such as {{'prompts': ['cat']}}."
+        )
+    return Request.from_inputs(**inputs)
+
+
+def _routes(context: Context) -> Sequence[BaseRoute]:
+    api = Api(context)
+    return [
+        Route("/api/about", api.about),
+        Route("/api/example", api.example),
+        Route("/api/pictures", api.upload, methods=["POST"]),
+        Route("/api/pictures/{id}/preview", api.preview),
+        Route("/api/segment", api.segment, methods=["POST"]),
+        Route("/api/file", api.file, methods=["POST"]),
+    ]
+
+
+GROUP = Group("api", _routes)
