@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -16,8 +16,11 @@ from sam3_image.web.pictures import Pictures
 from sam3_image.web.segmentation import Segmentation
 from sam3_image.web.settings import WebSettings
 
+if TYPE_CHECKING:
+    from sam3_image.serving import Service
 
-def create_app(service: Any, settings: WebSettings) -> Starlette:
+
+def create_app(service: Service, settings: WebSettings) -> Starlette:
     """The web server's application around a loaded `serving.Service`.
 
     Raises UserError where the settings name a group of routes that does not exist.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
@@ -13,8 +13,10 @@ import anyio.to_thread
 from sam3_image.decode import Image
 from sam3_image.output import preview
 from sam3_image.request import Request
-from sam3_image.serving import Instances, Service
 from sam3_image.web.pictures import Picture, Pictures
+
+if TYPE_CHECKING:  # torch takes seconds, and whoever has a service has imported it
+    from sam3_image.serving import Instances, Service
 
 THREADS = 4
 
