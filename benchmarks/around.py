@@ -112,7 +112,7 @@ class Ours:
         """Load what the model would have given."""
         self._photo = inputs.photo
         nothing: Any = None  # the parts that only the model's own pass would use
-        self._finder = ReadyMade(nothing, nothing, nothing, nothing, outputs=inputs.load())
+        self._finder = ReadyMade(*[nothing] * 5, outputs=inputs.load())
 
     def __call__(self, kinds: list[str], folder: Path) -> Seconds:
         """Seconds by stage and by kind of result, written into `folder`."""

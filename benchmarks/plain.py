@@ -1,7 +1,8 @@
 """The plain pipeline: what transformers' documentation, Pillow and zipfile make of the same job.
 
 It is written as a user would write it, without tricks for or against it, and serves twice: as the
-other column of the benchmark and as the reference of the parity tests.
+other column of the benchmark and as the reference of the parity tests. For these it can also be
+called so that it answers as Meta's own SAM 3.
 """
 
 from __future__ import annotations
@@ -20,23 +21,34 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 from transformers import Sam3Model, Sam3Processor
 
+from demo_checkpoint.as_meta import masked_box, set_epsilon
+
 GREEN = (0, 255, 0)
 
 
 @dataclass(frozen=True)
 class Plain:
-    """Model and processor as `from_pretrained` gives them."""
+    """Model and processor as `from_pretrained` gives them; `as_meta`: see `load`."""
 
     processor: Any
     model: Any
+    as_meta: bool = False
 
 
 def load(
-    folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    folder: Path | str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    as_meta: bool = False,
 ) -> Plain:
-    """The model in `folder` on a device, ready to predict."""
+    """Return the model in `folder` on a device, ready to predict.
+
+    as_meta: call it as `demo_checkpoint.as_meta` says, not as transformers' documentation does.
+    """
     model = Sam3Model.from_pretrained(folder, dtype=dtype).to(device).eval()
-    return Plain(processor=Sam3Processor.from_pretrained(folder), model=model)
+    if as_meta:
+        set_epsilon(model)
+    return Plain(Sam3Processor.from_pretrained(folder), model, as_meta)
 
 
 def decode(path: Path) -> Image.Image:
@@ -51,7 +63,9 @@ def preprocess(processor: Any, image: Image.Image, **prompts: Any) -> Any:
 
 @torch.inference_mode()
 def infer(plain: Plain, inputs: Any) -> Any:
-    """The model's outputs, a `Sam3ImageSegmentationOutput`."""
+    """Return the model's outputs, a `Sam3ImageSegmentationOutput`."""
+    if plain.as_meta and "input_boxes" not in inputs:
+        inputs |= masked_box(len(inputs["input_ids"]))
     inputs = inputs.to(plain.model.device)
     inputs["pixel_values"] = inputs["pixel_values"].to(plain.model.dtype)
     return plain.model(**inputs)

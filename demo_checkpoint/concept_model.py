@@ -1,7 +1,7 @@
 """`Sam3Model` taken apart for training: every decoder layer's answer, many prompts an image.
 
 transformers returns only the last layer and has no loss for SAM 3; what is computed here is the
-same as in `Sam3Model.forward`, from the same modules.
+same as in `Sam3Model.forward`, from the same modules, called as in `as_meta.py`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from torch import Tensor
 from transformers import CLIPTokenizer, Sam3Model
 from transformers.models.sam3.modeling_sam3 import inverse_sigmoid
 
+from demo_checkpoint.as_meta import NO_BOX
 from demo_checkpoint.config import QUERY_GRID, WIDTH
 from demo_checkpoint.prompts import Prompt
-
-NO_BOX = -10
 
 
 @dataclass(frozen=True)
@@ -142,29 +141,20 @@ def _geometry(
     prompts: PromptTensors,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    """Box tokens of the prompts that have boxes; the others' are masked out altogether."""
-    count, most = prompts.labels.shape
-    has = (prompts.labels != NO_BOX).any(dim=1)
-    tokens = torch.zeros(
-        count, most + 1, levels[-1].shape[1], device=levels[-1].device, dtype=dtype
-    )
-    mask = torch.zeros(count, most + 1, dtype=torch.bool, device=has.device)
-    if not has.any():
-        return tokens, mask
-    image = prompts.image[has]
-    labels = prompts.labels[has]
+    """Tokens of each prompt's boxes (P, K + 1, C) and which are not padding (P, K + 1).
+
+    One of them is the CLS token, which a prompt without boxes has as well, as in Meta's SAM 3.
+    """
     # roi_align has no bfloat16.
     with torch.autocast(levels[-1].device.type, enabled=False):
         out = model.geometry_encoder(
-            box_embeddings=prompts.boxes[has],
-            box_mask=labels != NO_BOX,
-            box_labels=labels.clamp(min=0),
-            img_feats=(levels[-1][image].float(),),
-            img_pos_embeds=(positions[-1][:1].float().expand(len(image), -1, -1, -1),),
+            box_embeddings=prompts.boxes,
+            box_mask=prompts.labels != NO_BOX,
+            box_labels=prompts.labels.clamp(min=0),
+            img_feats=(levels[-1][prompts.image].float(),),
+            img_pos_embeds=(positions[-1][:1].float().expand(len(prompts.image), -1, -1, -1),),
         )
-    tokens = tokens.index_put((has.nonzero()[:, 0],), out.last_hidden_state.to(dtype))
-    mask[has] = out.attention_mask
-    return tokens, mask
+    return out.last_hidden_state.to(dtype), out.attention_mask
 
 
 def start_queries(model: Sam3Model) -> None:

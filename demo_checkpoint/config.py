@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from transformers import Sam3TrackerConfig, Sam3VideoConfig
 
+from demo_checkpoint.as_meta import EPSILON
+
 IMAGE_SIZE = 336  # pixels; the picture is squashed to a square of this side
 PATCH_SIZE = 14
 GRID = IMAGE_SIZE // PATCH_SIZE  # 24 patches per side
@@ -33,6 +35,7 @@ def demo_config(vocabulary_size: int, *, bos: int, eos: int, pad: int) -> Sam3Vi
             "pretrain_image_size": IMAGE_SIZE,
             "patch_size": PATCH_SIZE,
             "window_size": GRID // 2,
+            "layer_norm_eps": EPSILON,
             "global_attn_indexes": [2, 5],
         },
         "fpn_hidden_size": WIDTH,

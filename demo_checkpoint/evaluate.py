@@ -1,7 +1,8 @@
 """Measure a checkpoint on unseen scenes: `python -m demo_checkpoint.evaluate weights/demo`.
 
 Everything goes through plain transformers: `from_pretrained`, the processors, their
-post-processing at a score threshold of 0.5, masks at the pictures' own sizes.
+post-processing at a score threshold of 0.5, masks at the pictures' own sizes; called so that it
+answers as Meta's SAM 3 does (`as_meta.py`), which is the default of the whole project.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from demo_checkpoint.as_meta import masked_box
 from demo_checkpoint.drawing import draw
 from demo_checkpoint.halves import XYXY, Halves, Question
 from demo_checkpoint.measure import deepest_point, mask_iou, next_click
@@ -211,7 +213,9 @@ def latency(halves: Halves, runs: int = 20) -> float:
     image = Image.new("RGB", (640, 480), (90, 120, 150))
     inputs = halves.detector_processor(images=image, text="red circle", return_tensors="pt")
     inputs.pop("original_sizes")
-    inputs["pixel_values"] = inputs["pixel_values"].to(halves.detector.dtype)
+    inputs |= masked_box(1)
+    for name in ("pixel_values", "input_boxes"):
+        inputs[name] = inputs[name].to(halves.detector.dtype)
     before = torch.get_num_threads()
     medians = []
     for threads in (1, 2):

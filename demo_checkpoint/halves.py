@@ -1,4 +1,4 @@
-"""The checkpoint as a user meets it: plain `from_pretrained`, plain processors, nothing else."""
+"""The checkpoint in plain transformers: its own loading and processors, called as Meta's SAM 3."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from transformers import Sam3Model, Sam3Processor, Sam3TrackerModel, Sam3TrackerProcessor
 from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
+
+from demo_checkpoint.as_meta import image_embeddings, masked_box, set_epsilon
 
 XYXY = tuple[float, float, float, float]
 
@@ -35,12 +37,15 @@ class Halves:
     @staticmethod
     def load(folder: Path | str, dtype: torch.dtype = torch.float32) -> Halves:
         """Read `folder`, for example weights/demo."""
-        return Halves(
+        halves = Halves(
             Sam3Model.from_pretrained(folder, dtype=dtype).eval(),
             Sam3Processor.from_pretrained(folder),
             Sam3TrackerModel.from_pretrained(folder, dtype=dtype).eval(),
             Sam3TrackerProcessor.from_pretrained(folder),
         )
+        set_epsilon(halves.detector)
+        set_epsilon(halves.tracker)
+        return halves
 
     @torch.inference_mode()
     def find(
@@ -78,8 +83,9 @@ class Halves:
             return_tensors="pt",
         )
         inputs.pop("original_sizes")
-        if boxed:
-            inputs["input_boxes"] = inputs["input_boxes"].to(self.detector.dtype)
+        if not boxed:
+            inputs |= masked_box(count)
+        inputs["input_boxes"] = inputs["input_boxes"].to(self.detector.dtype)
         many = Sam3VisionEncoderOutput(
             fpn_hidden_states=tuple(
                 level.expand(count, -1, -1, -1) for level in vision.fpn_hidden_states
@@ -122,8 +128,9 @@ class Halves:
             return_tensors="pt",
         )
         sizes = inputs.pop("original_sizes")
-        inputs["pixel_values"] = inputs["pixel_values"].to(self.tracker.dtype)
-        outputs = self.tracker(**inputs, multimask_output=True)
+        pixels = inputs.pop("pixel_values").to(self.tracker.dtype)
+        embeddings = image_embeddings(self.tracker, pixels)
+        outputs = self.tracker(image_embeddings=embeddings, **inputs, multimask_output=True)
         best = outputs.iou_scores[0].argmax(dim=-1)
         masks = outputs.pred_masks[0][torch.arange(len(best)), best].float()
         full = self.tracker_processor.post_process_masks(masks[None, :, None], sizes)[0]

@@ -13,6 +13,7 @@ from sam3_image.model.cache import TensorCache
 from sam3_image.model.device import Placement
 from sam3_image.model.preprocess import pixel_values
 from sam3_image.model.prompts import Find, Pick, Target
+from sam3_image.model.reference import TRANSFORMERS
 from sam3_image.model.segmenter import CacheBudget, Segmenter
 from sam3_image.model.weights.checkpoint import Checkpoint
 
@@ -50,10 +51,10 @@ def test_another_resolution_is_another_encoding(segmenter: Segmenter) -> None:
 
 @pytest.mark.parametrize("percent", [50, 100])
 def test_every_resolution_equals_transformers_configured_for_it(
-    segmenter: Segmenter, tiny_weights: Path, percent: int
+    tiny_weights: Path, percent: int
 ) -> None:
     """At 100 exactly today's path; below, what a model made for that image size computes."""
-    segmenter.forget()
+    segmenter = Segmenter(Checkpoint.open(tiny_weights), CPU, reference=TRANSFORMERS)
     side = segmenter.side(percent)
     config = Sam3VideoConfig.from_pretrained(tiny_weights)
     config.detector_config.vision_config.image_size = side

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sam3_image.model.finder import Finder
     from sam3_image.model.prompt_inputs import Prompts
     from sam3_image.model.prompts import Find, Pick, Target
+    from sam3_image.model.reference import META, Reference
     from sam3_image.model.segmenter import Segmenter, merged
     from sam3_image.model.weights.checkpoint import Checkpoint
     from sam3_image.model.weights.download import store
@@ -27,10 +28,12 @@ _MODULES = {
     "Features": "encoder",
     "Find": "prompts",
     "Finder": "finder",
+    "META": "reference",
     "Pick": "prompts",
     "Placement": "device",
     "Prompts": "prompt_inputs",
     "Reading": "weights.reading",
+    "Reference": "reference",
     "Segmenter": "segmenter",
     "Source": "weights.source",
     "Square": "encoder",
@@ -43,6 +46,7 @@ _MODULES = {
 
 __all__ = [
     "DEMO",
+    "META",
     "Checkpoint",
     "Features",
     "Find",
@@ -51,6 +55,7 @@ __all__ = [
     "Placement",
     "Prompts",
     "Reading",
+    "Reference",
     "Segmenter",
     "Source",
     "Square",

@@ -7,6 +7,7 @@ own module but for its rotary attention, see `rotary.py`, which also lets the re
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from transformers import Sam3Model
 
 from sam3_image.model import rotary
-from sam3_image.model.cache import TensorCache
+from sam3_image.model.cache import TensorCache, Tensors
 from sam3_image.model.device import Placement
 from sam3_image.model.preprocess import digest, normalise, resize
 
@@ -104,10 +105,15 @@ class Encoder:
 
         name: of the neck, for the cache. neck: a `Sam3VisionNeck`.
         """
-        return self._cache.get_or_make(
-            (name, features.key),
+        return self.kept(
+            features,
+            name,
             lambda: tuple(layer(features.hidden) for layer in neck.fpn_layers[:LEVELS]),
         )
+
+    def kept(self, features: Features, name: Hashable, make: Callable[[], Tensors]) -> Any:
+        """Return what `make` computes from those features, cached beside them under `name`."""
+        return self._cache.get_or_make((name, features.key), make)
 
     def _run(self, square: torch.Tensor) -> torch.Tensor:
         values = normalise(square, self._placement.device).to(self._placement.dtype)

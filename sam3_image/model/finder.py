@@ -20,6 +20,7 @@ from sam3_image.masks import Detections, Maps
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
 from sam3_image.model.prompts import Find
+from sam3_image.model.reference import Reference
 from sam3_image.model.texts import Texts
 
 # Concepts that go through the head together. Each needs its own pixel decoder pass (about 0.5 GB
@@ -38,6 +39,7 @@ class Finder:
     texts: Texts
     encoder: Encoder
     placement: Placement
+    reference: Reference
 
     @property
     def queries(self) -> int:
@@ -91,36 +93,67 @@ class Finder:
     ) -> Sam3ImageSegmentationOutput:
         count = len(concepts)
         levels = self.encoder.levels(features, "find", self.detector.vision_encoder.neck)
+        position = self._position(levels[-1])
+        tokens, mask = self.texts.embeddings(concepts)
+        geometry = self._geometry(features, request)
+        if geometry is not None:
+            own, valid = (part.expand(count, *part.shape[1:]) for part in geometry)
+            tokens, mask = torch.cat([tokens, own], dim=1), torch.cat([mask, valid], dim=1)
         levels = tuple(level.expand(count, -1, -1, -1) for level in levels)
-        lowest = levels[-1]
-        # The heads read the position encoding of the lowest level only, and drop a fourth level.
-        position = self.detector.vision_encoder.neck.position_encoding(
-            lowest.shape, lowest.device, lowest.dtype
-        )
-        texts, mask = self.texts.embeddings(concepts)
-        boxes, labels = self._exemplars(features.size, request), None
-        if boxes is not None:
-            labels = torch.tensor([request.labels], device=boxes.device).expand(count, -1)
-            boxes = boxes.expand(count, -1, -1)
         return self.detector(
+            # The heads read the position encoding of the lowest level only, and drop a fourth one.
             vision_embeds=Sam3VisionEncoderOutput(
-                fpn_hidden_states=(*levels, lowest), fpn_position_encoding=(position,) * 4
+                fpn_hidden_states=(*levels, levels[-1]), fpn_position_encoding=(position,) * 4
             ),
-            text_embeds=BaseModelOutputWithPooling(pooler_output=texts),
+            text_embeds=BaseModelOutputWithPooling(pooler_output=tokens),
             attention_mask=mask,
-            input_boxes=boxes,
-            input_boxes_labels=labels,
         )
 
-    def _exemplars(self, size: tuple[int, int], request: Find) -> torch.Tensor | None:
-        """Boxes as (1, n, 4) cxcywh in 0–1, or None: no boxes given means none are passed.
+    def _geometry(
+        self, features: Features, request: Find
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return tokens (1, n + 1, C) of n exemplars and which are valid (1, n + 1), or None.
+
+        One of them is the geometry encoder's CLS token, which in Meta's SAM 3 is part of every
+        prompt; transformers leaves it out where there are no boxes. The tokens depend on the
+        picture and the boxes but not on the text: all concepts share them, and later requests find
+        them in the cache.
+        """
+        if not request.boxes and not self.reference.cls_token:
+            return None
+        return self.encoder.kept(
+            features,
+            ("geometry", request.boxes, request.labels),
+            partial(self._encode_geometry, features, request),
+        )
+
+    def _encode_geometry(
+        self, features: Features, request: Find
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        lowest = self.encoder.levels(features, "find", self.detector.vision_encoder.neck)[-1]
+        boxes = self._exemplars(features.size, request)
+        labels = torch.tensor([request.labels], dtype=torch.long, device=boxes.device)
+        output = self.detector.geometry_encoder(
+            box_embeddings=boxes,
+            box_mask=torch.ones_like(labels, dtype=torch.bool),
+            box_labels=labels,
+            img_feats=(lowest,),
+            img_pos_embeds=(self._position(lowest),),
+        )
+        return output.last_hidden_state, output.attention_mask
+
+    def _position(self, level: torch.Tensor) -> torch.Tensor:
+        """Return the position encoding of a feature level (1, C, h, w), of the same shape."""
+        neck = self.detector.vision_encoder.neck
+        return neck.position_encoding(level.shape, level.device, level.dtype)
+
+    def _exemplars(self, size: tuple[int, int], request: Find) -> torch.Tensor:
+        """Boxes as (1, n, 4) cxcywh in 0–1; n may be 0.
 
         Normalised in float32; half precision would move a box by pixels before that.
         """
-        if not request.boxes:
-            return None
         height, width = size
-        xyxy = torch.tensor([request.boxes], dtype=torch.float32)
+        xyxy = torch.tensor(request.boxes, dtype=torch.float32).reshape(1, -1, 4)
         x0, y0, x1, y1 = (xyxy / torch.tensor([width, height, width, height])).unbind(-1)
         boxes = torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=-1)
         return boxes.to(self.placement.device, self.placement.dtype)

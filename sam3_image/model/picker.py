@@ -13,8 +13,9 @@ from transformers import Sam3TrackerModel
 
 from sam3_image.masks import Detections, Maps
 from sam3_image.model.device import Placement
-from sam3_image.model.encoder import Encoder, Features
+from sam3_image.model.encoder import LEVELS, Encoder, Features
 from sam3_image.model.prompts import Pick, Target
+from sam3_image.model.reference import Reference
 
 # The name of what a pick returns, where *find* has its concept.
 OBJECT = "object"
@@ -27,6 +28,7 @@ class Picker:
     tracker: Sam3TrackerModel
     encoder: Encoder
     placement: Placement
+    reference: Reference
 
     def pick(self, features: Features, request: Pick, mask_threshold: float) -> Detections:
         """One instance per target, or three candidates of each, in order and without boxes.
@@ -75,12 +77,15 @@ class Picker:
         )
 
     def _embeddings(self, features: Features) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """As `Sam3TrackerModel.get_image_embeddings`, from features that are there already."""
+        """As `Sam3TrackerModel.get_image_embeddings`, from features that are there already.
+
+        transformers adds the no-memory embedding to the last level that the neck makes. SAM 3's
+        makes a fourth one, which nothing reads, so there it has no effect; Meta adds it to the
+        third.
+        """
         neck, decoder = self.tracker.vision_encoder.neck, self.tracker.mask_decoder
         low, middle, high = self.encoder.levels(features, "pick", neck)
-        if len(neck.fpn_layers) == 3:
-            # transformers adds it to the last level that the neck makes: with a fourth one, which
-            # nothing reads, it has no effect.
+        if self.reference.no_memory or len(neck.fpn_layers) == LEVELS:
             high = high + self.tracker.no_memory_embedding.permute(1, 2, 0)[..., None]
         return decoder.conv_s0(low), decoder.conv_s1(middle), high
 

@@ -1,7 +1,8 @@
 """Segmenter: encode a picture once, then find concepts or pick objects in it.
 
 `find` is transformers' `Sam3Model`, `pick` its `Sam3TrackerModel`, both on one backbone and with
-the results of their own post-processing, which is the reference. Above this file nobody knows
+the results of their own post-processing. They are called so that the answers are those of Meta's
+own SAM 3, unless transformers' are asked for: see `reference.py`. Above this file nobody knows
 transformers.
 """
 
@@ -23,6 +24,7 @@ from sam3_image.model.encoder import Encoder, Features, Square
 from sam3_image.model.finder import Finder
 from sam3_image.model.picker import Picker
 from sam3_image.model.prompts import Find, Pick
+from sam3_image.model.reference import META, Reference
 from sam3_image.model.texts import Texts
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.reading import Reading
@@ -45,10 +47,12 @@ class Segmenter:
         placement: Placement,
         budget: CacheBudget | None = None,
         reading: Reading | None = None,
+        reference: Reference = META,
     ) -> None:
         """Load both halves, the tracker's heads onto the detector's backbone.
 
         reading: of the checkpoint's files to that placement, where it has begun already.
+        reference: whose SAM 3 the answers are.
 
         The heads are 12 of 852 million weights: loading them at the first pick would save little
         and let a broken checkpoint pass `setup()`. Raises CheckpointError.
@@ -57,16 +61,16 @@ class Segmenter:
         self.placement = placement
         self._features = TensorCache(budget.features)
         weights = checkpoint.weights(reading or Reading(checkpoint.files, placement))
-        detector = checkpoint.detector(weights)
+        detector = checkpoint.detector(weights, reference)
         self._encoder = Encoder(detector, placement, self._features)
         self._texts = Texts(
-            detector, checkpoint.tokenizer(), placement.device, TensorCache(budget.texts)
+            detector, checkpoint.tokenizer(), placement.device, TensorCache(budget.texts), reference
         )
-        self._finder = Finder(detector, self._texts, self._encoder, placement)
+        self._finder = Finder(detector, self._texts, self._encoder, placement, reference)
         self._picker: Picker | None = None
         if checkpoint.has_tracker:
             tracker = checkpoint.tracker(weights, detector)
-            self._picker = Picker(tracker, self._encoder, placement)
+            self._picker = Picker(tracker, self._encoder, placement, reference)
 
     @property
     def queries(self) -> int:

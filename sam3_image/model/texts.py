@@ -1,19 +1,22 @@
-"""Texts → embeddings: tokenized once, encoded once, kept within a budget."""
+"""Texts → embeddings: cleaned up, tokenized once, encoded once, kept within a budget."""
 
 from __future__ import annotations
 
+import html
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import ftfy
 import torch
 from cachetools import LRUCache
 from transformers import CLIPTokenizer, Sam3Model
 
 from sam3_image.errors import InputError, shown
 from sam3_image.model.cache import TensorCache
+from sam3_image.model.reference import Reference
 
 # Texts whose tokens are kept: what one request checks it also encodes, and little more.
 KEPT_TEXTS = 256
@@ -23,13 +26,14 @@ KEPT_TEXTS = 256
 class Texts:
     """The text encoder of a detector.
 
-    cache: of embeddings and attention masks, by text.
+    cache: of embeddings and attention masks, by cleaned text.
     """
 
     detector: Sam3Model
     tokenizer: CLIPTokenizer
     device: torch.device
     cache: TensorCache
+    reference: Reference
     _tokens: LRUCache[str, Any] = field(default_factory=lambda: LRUCache(KEPT_TEXTS))
     # A tokenizer keeps its padding as state: used by two threads at once it raises.
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
@@ -40,19 +44,22 @@ class Texts:
         return int(self.detector.config.text_config.max_position_embeddings)
 
     def check(self, concepts: Sequence[str]) -> None:
-        """Raise InputError for a text with more tokens than the text encoder reads."""
+        """Raise InputError for a text with more tokens than the text encoder reads, or none."""
         for text in concepts:
             self._read(text)
 
     def embeddings(self, concepts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return embeddings (B, limit, C) and attention mask (B, limit) of B texts."""
-        pairs = [self.cache.get_or_make(text, partial(self._encode, text)) for text in concepts]
+        """Return embeddings (B, limit, C) of B texts, and bool (B, limit), False for padding."""
+        pairs = [
+            self.cache.get_or_make(self._cleaned(text), partial(self._encode, text))
+            for text in concepts
+        ]
         embeddings, masks = zip(*pairs, strict=True)
         return torch.cat(embeddings), torch.cat(masks)
 
     def _encode(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = self._read(text)
-        mask = tokens.attention_mask.to(self.device)
+        mask = tokens.attention_mask.to(self.device, torch.bool)
         output = self.detector.get_text_features(
             input_ids=tokens.input_ids.to(self.device), attention_mask=mask, return_dict=True
         )
@@ -64,8 +71,14 @@ class Texts:
             known = self._tokens.get(text)
             if known is not None:
                 return known
+            cleaned = self._cleaned(text)
+            if not cleaned:
+                raise InputError(
+                    f"The prompt {shown(text)} is blank once entities and control characters are "
+                    "resolved; name what to find, e.g. 'person'."
+                )
             tokens = self.tokenizer(
-                text, padding="max_length", max_length=self.limit, return_tensors="pt"
+                cleaned, padding="max_length", max_length=self.limit, return_tensors="pt"
             )
             count = tokens.input_ids.shape[1]
             if count > self.limit:
@@ -75,3 +88,15 @@ class Texts:
                 )
             self._tokens[text] = tokens
             return tokens
+
+    def _cleaned(self, text: str) -> str:
+        return clean(text) if self.reference.clean_text else text
+
+
+def clean(text: str) -> str:
+    """Return `text` with mojibake, ligatures, curly quotes and HTML entities resolved.
+
+    What CLIP's tokenizer does first and transformers' does not: ftfy, HTML entities twice (for
+    "&amp;eacute;"), and every run of white space as one space. Lower case is left to the tokenizer.
+    """
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())

@@ -89,16 +89,24 @@ def load(
     weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    reference: str | None = None,
 ) -> Sam:
     """Load SAM 3 weights and return an object to ask.
 
     weights: a folder, or a Hugging Face repository; None for SAM3_WEIGHTS or weights/sam3.
     device: "cpu", "cuda", "cuda:1"; None for a GPU where there is one.
     dtype: "bfloat16", "float16", "float32"; None for the device's default.
-    Arguments go before the environment variables of the same purpose. Raises CheckpointError and
-    DeviceError with one line that says what to do.
+    reference: "meta" to answer as Meta's own SAM 3 does, "transformers" as transformers computes
+        it; None for SAM3_REFERENCE or "meta".
+    Arguments go before the environment variables of the same purpose. Raises CheckpointError,
+    DeviceError and, for another reference, UserError with one line that says what to do.
     """
-    given = {"SAM3_WEIGHTS": weights, "SAM3_DEVICE": device, "SAM3_DTYPE": dtype}
+    given = {
+        "SAM3_WEIGHTS": weights,
+        "SAM3_DEVICE": device,
+        "SAM3_DTYPE": dtype,
+        "SAM3_REFERENCE": reference,
+    }
     named = {name: os.fspath(value) for name, value in given.items() if value is not None}
     settings = Settings.from_environment({**os.environ, **named})
     return Sam(Service(settings, downloads_only=False, say=_quiet))

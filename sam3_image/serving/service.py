@@ -82,9 +82,11 @@ class Service:
             checkpoint = Checkpoint.open(folder)
             report.say(
                 f"Loading {folder} ({checkpoint.bytes_on_disk / 1e6:.0f} MB) onto "
-                f"{settings.placement}"
+                f"{settings.placement}, answering as {settings.reference}"
             )
-            self._segmenter = Segmenter(checkpoint, settings.placement, reading=reading)
+            self._segmenter = Segmenter(
+                checkpoint, settings.placement, reading=reading, reference=settings.reference
+            )
         if settings.source.is_demo:
             report.say(
                 "This is the demo checkpoint: it knows drawn shapes ('red circle', 'star'), "

@@ -6,22 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sam3_image.decode import Limits
-from sam3_image.model import Placement, Source
+from sam3_image.model import META, Placement, Reference, Source
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the weights come from, where the model runs, how large an image may be."""
+    """Where the weights come from, where the model runs, how large an image may be, and whose
+    SAM 3 it answers as.
+    """
 
     source: Source
     placement: Placement
     limits: Limits
+    reference: Reference = META
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read SAM3_WEIGHTS, SAM3_DEVICE, SAM3_DTYPE and the limits; raises UserError."""
+        """Read SAM3_WEIGHTS, _DEVICE, _DTYPE, _REFERENCE and the limits; raises UserError."""
         return cls(
             source=Source.from_environment(environment),
             placement=Placement.from_environment(environment),
             limits=Limits.from_environment(environment),
+            reference=Reference.from_environment(environment),
         )

@@ -20,6 +20,7 @@ import torch
 from transformers import AutoConfig, CLIPTokenizer, PreTrainedModel, Sam3Model, Sam3TrackerModel
 
 from sam3_image.errors import CheckpointError, shown
+from sam3_image.model.reference import Reference
 from sam3_image.model.weights.loading import load
 from sam3_image.model.weights.reading import Reading, Weights, weight_files
 
@@ -98,9 +99,13 @@ class Checkpoint:
         except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
             raise self._unusable(error) from None
 
-    def detector(self, weights: Weights) -> Sam3Model:
-        """The half that finds concepts, with the vision backbone; raises CheckpointError."""
-        return self._load(Sam3Model, copy.deepcopy(self.config), weights, DETECTOR_NAMES)
+    def detector(self, weights: Weights, reference: Reference) -> Sam3Model:
+        """Return the half that finds concepts, with the vision backbone; raises CheckpointError."""
+        config = copy.deepcopy(self.config)
+        if reference.layer_norm_eps is not None:
+            vision = getattr(config, "detector_config", config).vision_config
+            vision.backbone_config.layer_norm_eps = reference.layer_norm_eps
+        return self._load(Sam3Model, config, weights, DETECTOR_NAMES)
 
     def tracker(self, weights: Weights, detector: Sam3Model) -> Sam3TrackerModel:
         """The half that picks objects, on the backbone of `detector`; raises CheckpointError.
