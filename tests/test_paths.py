@@ -1,8 +1,8 @@
 """Every way through the segmenter finds what the plain pipeline finds, on drawn scenes.
 
-The plain pipeline is `benchmarks.plain` in float32, called as Meta's SAM 3, which is our default,
-one concept at a call; ours takes several at once, in chunks, in both precisions, from the file as
-it ships and at half its bytes.
+The plain pipeline is `benchmarks.plain` in float32, called as Meta's SAM 3, one concept at a call;
+ours takes several at once, in chunks, in both precisions, from the file as it ships and at half its
+bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from demo_checkpoint.measure import match_ious
 from sam3_image.model.device import Placement
 from sam3_image.model.finder import CHUNK
 from sam3_image.model.prompts import Find
+from sam3_image.model.reference import META
 from sam3_image.model.segmenter import Segmenter
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.download import store
@@ -64,7 +65,7 @@ def test_all_paths_find_the_same_instances(
         folder = tmp_path / "half"
         store(weights, folder)
     placement = Placement(torch.device("cpu"), getattr(torch, dtype))
-    segmenter = Segmenter(Checkpoint.open(folder), placement)
+    segmenter = Segmenter(Checkpoint.open(folder), placement, reference=META)
     same = [
         len(mine) == len(theirs) and all(v > 0.7 for v in match_ious(mine, theirs))
         for pixels, names, wanted in expected

@@ -13,7 +13,7 @@ import sam3_image
 from sam3_image.errors import InputError, UserError
 from sam3_image.model.device import Placement
 from sam3_image.model.prompts import Find
-from sam3_image.model.reference import META, TRANSFORMERS, Reference
+from sam3_image.model.reference import DEFAULT, META, TRANSFORMERS, Reference
 from sam3_image.model.segmenter import Segmenter
 from sam3_image.model.texts import clean
 from sam3_image.model.weights.checkpoint import Checkpoint
@@ -76,14 +76,14 @@ def test_tokens_are_counted_after_the_clean_up(segmenter: Segmenter) -> None:
 
 @pytest.mark.parametrize("text", ["&nbsp;", "\x07", "&#32;&Tab;"])
 def test_a_text_that_the_clean_up_empties_is_refused(tiny_weights: Path, text: str) -> None:
-    segmenter = Segmenter(Checkpoint.open(tiny_weights), CPU)
+    segmenter = Segmenter(Checkpoint.open(tiny_weights), CPU, reference=META)
     with pytest.raises(InputError, match="blank") as caught:
         segmenter.check(["red circle", text])
     assert repr(text) in str(caught.value)
 
 
 def test_the_token_of_a_picture_is_computed_once_for_all_texts(tiny_weights: Path) -> None:
-    segmenter = Segmenter(Checkpoint.open(tiny_weights), CPU)
+    segmenter = Segmenter(Checkpoint.open(tiny_weights), CPU, reference=META)
     runs = []
     segmenter._finder.detector.geometry_encoder.register_forward_hook(lambda *_: runs.append(1))
     features = segmenter.encode(np.zeros((40, 50, 3), dtype=np.uint8), segmenter.side(100))
@@ -94,7 +94,7 @@ def test_the_token_of_a_picture_is_computed_once_for_all_texts(tiny_weights: Pat
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(None, META), ("  ", META), ("meta", META), ("transformers", TRANSFORMERS)],
+    [(None, DEFAULT), ("  ", DEFAULT), ("meta", META), ("transformers", TRANSFORMERS)],
 )
 def test_the_environment_chooses(value: str | None, expected: Reference) -> None:
     environment = {} if value is None else {"SAM3_REFERENCE": value}
@@ -119,13 +119,13 @@ def test_python_programs_choose_as_the_environment_does(
         sam = sam3_image.load(tiny_weights, device="cpu", reference=reference)
         return list(sam.find(image, "ab", threshold=0.0).scores)
 
-    meta = scores()
+    meta = scores("meta")
     monkeypatch.setenv("SAM3_REFERENCE", "transformers")
     assert scores() == scores("transformers") != meta
     assert scores("meta") == meta
 
 
-@pytest.mark.parametrize(("name", "title"), [("", "Meta's"), ("transformers", "transformers'")])
+@pytest.mark.parametrize(("name", "title"), [("meta", "Meta's"), ("transformers", "transformers'")])
 def test_the_first_line_of_the_log_says_which(tiny_weights: Path, name: str, title: str) -> None:
     said: list[str] = []
     environment = {"SAM3_WEIGHTS": str(tiny_weights), "SAM3_DEVICE": "cpu", "SAM3_REFERENCE": name}

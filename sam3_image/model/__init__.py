@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sam3_image.model.finder import Finder
     from sam3_image.model.prompt_inputs import Prompts
     from sam3_image.model.prompts import Find, Pick, Target
-    from sam3_image.model.reference import META, Reference
+    from sam3_image.model.reference import DEFAULT, Reference
     from sam3_image.model.segmenter import Segmenter, merged
     from sam3_image.model.weights.checkpoint import Checkpoint
     from sam3_image.model.weights.download import store
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Checkpoint": "weights.checkpoint",
+    "DEFAULT": "reference",
     "DEMO": "weights.source",
     "Features": "encoder",
     "Find": "prompts",
     "Finder": "finder",
-    "META": "reference",
     "Pick": "prompts",
     "Placement": "device",
     "Prompts": "prompt_inputs",
@@ -45,8 +45,8 @@ _MODULES = {
 }
 
 __all__ = [
+    "DEFAULT",
     "DEMO",
-    "META",
     "Checkpoint",
     "Features",
     "Find",

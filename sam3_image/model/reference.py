@@ -34,14 +34,15 @@ class Reference:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Reference:
-        """Read SAM3_REFERENCE; unset: META. Raises UserError for a name that is neither."""
-        name = environment.get("SAM3_REFERENCE", "").strip() or META.name
+        """Read SAM3_REFERENCE; unset: DEFAULT. Raises UserError for a name that is neither."""
+        name = environment.get("SAM3_REFERENCE", "").strip() or DEFAULT.name
         for reference in (META, TRANSFORMERS):
             if name == reference.name:
                 return reference
         raise UserError(
-            f"SAM3_REFERENCE is {shown(name)}; allowed are {META.name} (answer as Meta's own SAM "
-            f"3) and {TRANSFORMERS.name} (as transformers computes it). Unset it for {META.name}."
+            f"SAM3_REFERENCE is {shown(name)}; allowed are {META.name} (answer as Meta's own "
+            f"SAM 3) and {TRANSFORMERS.name} (as transformers computes it). Unset it for "
+            f"{DEFAULT.name}."
         )
 
     def __str__(self) -> str:
@@ -64,3 +65,5 @@ TRANSFORMERS = Reference(
     clean_text=False,
     layer_norm_eps=None,
 )
+# For the moment: weights/demo is being trained on for Meta's way.
+DEFAULT = TRANSFORMERS

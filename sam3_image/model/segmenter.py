@@ -24,7 +24,7 @@ from sam3_image.model.encoder import Encoder, Features, Square
 from sam3_image.model.finder import Finder
 from sam3_image.model.picker import Picker
 from sam3_image.model.prompts import Find, Pick
-from sam3_image.model.reference import META, Reference
+from sam3_image.model.reference import DEFAULT, Reference
 from sam3_image.model.texts import Texts
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.reading import Reading
@@ -47,7 +47,7 @@ class Segmenter:
         placement: Placement,
         budget: CacheBudget | None = None,
         reading: Reading | None = None,
-        reference: Reference = META,
+        reference: Reference = DEFAULT,
     ) -> None:
         """Load both halves, the tracker's heads onto the detector's backbone.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sam3_image.decode import Limits
-from sam3_image.model import META, Placement, Reference, Source
+from sam3_image.model import DEFAULT, Placement, Reference, Source
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Settings:
     source: Source
     placement: Placement
     limits: Limits
-    reference: Reference = META
+    reference: Reference = DEFAULT
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
