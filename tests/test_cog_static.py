@@ -8,11 +8,8 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import shutil
-import subprocess
 import sys
 import typing
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -209,58 +206,6 @@ def test_cog_yaml_holds_no_secret() -> None:
 def test_every_requirement_is_pinned_and_names_no_address() -> None:
     for name in ("requirements.txt", "requirements-dev.txt"):
         assert _pins(name), f"{name} is empty"
-
-
-def test_image_holds_what_a_prediction_needs_and_no_more(tmp_path: Path) -> None:
-    kept = _kept(tmp_path / "matcher", [*_tracked(), ".cog/tmp/x", "weights/sam3/a.safetensors"])
-    assert ".cog/tmp/x" in kept, "cog build refuses to run when .cog is ignored"
-    assert "weights/sam3/a.safetensors" in kept
-    tops = {name.partition("/")[0] for name in kept}
-    assert tops <= {
-        ".cog",
-        "LICENSE",
-        "cog.yaml",
-        "predict.py",
-        "requirements.txt",
-        "sam3_image",
-        "weights",
-    }
-    # Only those files, elsewhere: the predictor must import without the rest of the repository.
-    for name in kept:
-        if (REPOSITORY / name).is_file() and not name.startswith("weights/"):
-            target = tmp_path / "src" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, target)
-    subprocess.run(
-        [sys.executable, "-c", "import predict; predict.Predictor()"],
-        cwd=tmp_path / "src",
-        check=True,
-        env={"PATH": ""},
-    )
-
-
-def _kept(folder: Path, names: list[str]) -> set[str]:
-    """Those of the names that .dockerignore lets through; its rules are git's in what we use."""
-    folder.mkdir()
-    shutil.copy(REPOSITORY / ".dockerignore", folder / ".gitignore")
-    git = ["git", "-C", str(folder)]
-    subprocess.run([*git, "init", "--quiet"], check=True)
-    found = subprocess.run(
-        [*git, "check-ignore", "--no-index", "--stdin"],
-        input="\n".join(names),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode in (0, 1), found.stderr
-    return set(names) - set(found.stdout.splitlines())
-
-
-def _tracked() -> list[str]:
-    found = subprocess.run(
-        ["git", "-C", str(REPOSITORY), "ls-files"], capture_output=True, text=True, check=True
-    )
-    return found.stdout.splitlines()
 
 
 def _config() -> dict[str, Any]:

@@ -35,7 +35,7 @@ def test_every_snippet_of_the_page_runs(tmp_path: Path) -> None:
     code = "\n".join(blocks)
     (tmp_path / "weights").symlink_to(REPOSITORY / "weights")
     (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
-    code += "\nassert len(found) == len(alike) == 2 and len(picked) == 1 and len(three) == 3"
+    code += "\nassert len(found) == 3 and len(alike) >= 3 and len(picked) == 1 and len(three) == 3"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
