@@ -86,7 +86,7 @@ def _enumeration(item: DeclaredInput) -> Json:
 
 
 def _envelopes() -> Json:
-    """What stands around the input and the output in requests and answers."""
+    """What surrounds the input and the output in requests and answers."""
     text = {"type": "string"}
     moment = {"type": "string", "format": "date-time"}
     return {

@@ -207,7 +207,7 @@ class Soak:
         self.expect(self.server.predict(**inputs), "failed", "invalid")
 
     def local_path(self) -> None:
-        """What is no URL: nothing may be read."""
+        """What is not a URL: nothing may be read."""
         name = self.random.choice(["/etc/hostname", "/dev/zero", "predict.py", "file:///etc/hosts"])
         self.expect(self.server.predict(image=name), "failed")
 

@@ -55,7 +55,7 @@ def test_too_little_device_memory_is_given_back(weights: Path) -> None:
             service.run(image, Request.from_inputs(prompts=[f"circle {n}" for n in range(16)]))
             raise SystemExit("there was enough memory after all")
         except MemoryLimitError as error:
-            assert "the device" in str(error)
+            assert "The device" in str(error)
         torch.cuda.set_per_process_memory_fraction(1.0)
         assert torch.cuda.memory_allocated() <= before
         assert service.healthy()

@@ -241,7 +241,7 @@ def test_only_what_cog_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         5,
         ["/etc/passwd"],
     ):
-        with pytest.raises(ImageError, match="is no URL; accepted are https"):
+        with pytest.raises(ImageError, match=r"must be an http\(s\) or data URL"):
             require_download(value)
 
 

@@ -88,14 +88,14 @@ def test_sigterm_during_a_prediction_still_answers(
 )
 def test_local_paths_are_not_read(own: CogServer, name: str) -> None:
     started = time.monotonic()
-    assert_one_line(own.predict(image=name), "ImageError", "no URL")
+    assert_one_line(own.predict(image=name), "ImageError", "http(s) or data URL")
     assert time.monotonic() - started < 5
     assert_works(own)
 
 
 def test_a_pipe_is_not_opened(own: CogServer, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")  # a reader would wait for ever
-    assert_one_line(own.predict(image=str(tmp_path / "pipe")), "no URL")
+    assert_one_line(own.predict(image=str(tmp_path / "pipe")), "http(s) or data URL")
     assert_works(own)
 
 
@@ -103,7 +103,7 @@ def test_our_own_folder_cannot_be_named(own: CogServer) -> None:
     """Not even another download or result can be had by its path."""
     assert_works(own)
     result = next(path for path in workspace(own).rglob("*") if path.is_file())
-    assert_one_line(own.predict(image=str(result)), "no URL")
+    assert_one_line(own.predict(image=str(result)), "http(s) or data URL")
 
 
 def test_what_broken_downloads_leave_goes_with_the_next_request(own: CogServer) -> None:

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps
 
 from sam3_image.decode.image import Limits, decode
-from sam3_image.decode.pixels import STRIP_PIXELS, exif_orientation, upright_rgb
+from sam3_image.decode.pixels import CONVERT_PIXELS, exif_orientation, upright_rgb
 from tests import icc, image_corpus
 from tests.image_corpus import ALPHAS, COLOURS, GRAYS, blocks, on_white
 
@@ -149,7 +149,7 @@ SIZES = [(1, 1), (1, 7), (7, 1), (40, 30), (1700, 1300)]  # the last one has sev
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", SIZES)
 def test_orientation_equals_pillows_own(size: tuple[int, int], orientation: int) -> None:
-    assert 2 * STRIP_PIXELS < 1700 * 1300
+    assert 2 * CONVERT_PIXELS < 1700 * 1300
     rng = np.random.default_rng(orientation)
     picture = Pillow.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8))
     pixels = upright_rgb(picture, orientation)

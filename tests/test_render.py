@@ -34,13 +34,15 @@ def test_opacity_0_gives_the_input_back_and_1_the_pure_color() -> None:
     assert np.array_equal(solid[~BOTH], pixels[~BOTH])
 
 
-@pytest.mark.parametrize("name", list(colors.NAMED))
+@pytest.mark.parametrize("name", list(colors.NAMED_COLORS))
 @pytest.mark.parametrize("opacity", [0.25, 0.5, 0.77])
 def test_one_color_tints_the_union_once(name: str, opacity: float) -> None:
     pixels = photo(SIZE)
     before = pixels.copy()
     tinted = overlay(pixels, instances_of([FIRST, SECOND]), Style(name, opacity))
-    wanted = (pixels * (1 - opacity) + np.array(colors.NAMED[name]) * opacity).astype(np.uint8)
+    wanted = (pixels * (1 - opacity) + np.array(colors.NAMED_COLORS[name]) * opacity).astype(
+        np.uint8
+    )
     assert np.array_equal(tinted[BOTH], wanted[BOTH])
     assert np.array_equal(tinted[~BOTH], pixels[~BOTH])
     assert np.array_equal(pixels, before), "the input was drawn on"
@@ -56,7 +58,7 @@ def test_distinct_gives_each_its_color_and_the_better_score_lies_on_top() -> Non
 def test_tinting_in_blocks_equals_tinting_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, found = photo(SIZE), instances_of([FIRST, SECOND])
     whole = overlay(pixels, found, Style("distinct", 0.3))
-    monkeypatch.setattr(render, "BLOCK_PIXELS", 700)  # blocks of a few rows, the last one shorter
+    monkeypatch.setattr(render, "TINT_PIXELS", 700)  # blocks of a few rows, the last one shorter
     assert np.array_equal(overlay(pixels, found, Style("distinct", 0.3)), whole)
 
 

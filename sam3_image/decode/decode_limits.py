@@ -42,7 +42,7 @@ _TIFF_FRACTIONS = (5, 10)
 _TIFF_SUBDIRECTORIES = (34665, 34853, 40965)  # EXIF, GPS, interoperability
 
 
-class Reader(io.BytesIO):
+class MeteredFile(io.BytesIO):
     """A file's content that may be read in at most READS pieces; then ImageError."""
 
     def __init__(self, data: bytes) -> None:

@@ -102,7 +102,7 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a ZIP archive or office document"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"{", "text (JSON?)"),
-    (b"data:", "a data URL as text, not the bytes it stands for"),
+    (b"data:", "a data URL as text, not the bytes it encodes"),
 )
 
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1"}
@@ -132,7 +132,7 @@ def identify(data: bytes) -> Format:
     if start.startswith((b"<!doctype", b"<html", b"<head")):
         raise _refused("an HTML page (did the address need a login?)")
     raise ImageError(
-        f"The file is no image: it starts with {shown(data[:4])}; accepted are {ACCEPTED}: "
+        f"Not a supported image: it starts with {shown(data[:4])}; accepted are {ACCEPTED}: "
         "send one of these."
     )
 

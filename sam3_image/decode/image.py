@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL.Image import DecompressionBombError
 
-from sam3_image.decode.decode_limits import Reader, check_jpeg, check_picture, check_tiff
+from sam3_image.decode.decode_limits import MeteredFile, check_jpeg, check_picture, check_tiff
 from sam3_image.decode.formats import JPEG, TIFF, Format, identify
 from sam3_image.decode.limits import Limits, available_memory
 from sam3_image.decode.pixels import exif_orientation, upright_rgb
@@ -66,7 +66,7 @@ def decode(data: bytes, limits: Limits) -> Image:
             check_jpeg(data)
         elif form is TIFF:
             check_tiff(data)
-        with _no_warnings(), _no_libtiff_chatter(form), form.open(Reader(data)) as picture:
+        with _no_warnings(), _no_libtiff_chatter(form), form.open(MeteredFile(data)) as picture:
             width, height = picture.size
             limits.check_size((height, width))
             check_picture(picture, form.name, len(data), limits.pixels)
@@ -128,8 +128,8 @@ def require_download(value: object) -> Path:
         ):
             return value
     raise ImageError(
-        f"image is {shown(value)}, which is no URL; accepted are https://…, http://… and "
-        "data:image/…;base64,…: send the image itself or its address."
+        f"image must be an http(s) or data URL, got {shown(value)}: send the image itself "
+        "(data:image/…;base64,…) or its address (https://…)."
     )
 
 

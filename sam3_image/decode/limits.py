@@ -40,7 +40,7 @@ class Limits:
     def from_environment(cls, environ: Mapping[str, str]) -> Limits:
         """Defaults, overridden by `SAM3_MAX_PIXELS`, `SAM3_MAX_SIDE` and `SAM3_MAX_BYTES`.
 
-        Raises UserError for a value that is no whole number from 1 to 1,000,000,000.
+        Raises UserError for a value that is not a whole number from 1 to 1,000,000,000.
         """
         given = {
             field.name: _number(variable, text)

@@ -1,6 +1,6 @@
 """A decoded picture of any mode → upright RGB, as a viewer on a white page shows it.
 
-Everything is done strip by strip straight into the result, so that colour, transparency, bit depth
+Everything is done block by block straight into the result, so that colour, transparency, bit depth
 and orientation cost no full-size copy: only the decoder's picture and the result ever exist whole.
 """
 
@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 # Pixels that pass through the conversions at a time (4 MB as Pillow keeps them).
-STRIP_PIXELS = 1 << 20
+CONVERT_PIXELS = 1 << 20
 
 # EXIF orientation → how Pillow turns the stored picture upright.
 TURNS = {
@@ -46,13 +46,13 @@ def upright_rgb(picture: Pillow.Image, orientation: int) -> NDArray[np.uint8]:
     upright = np.empty((width, height, 3) if sideways else (height, width, 3), dtype=np.uint8)
     turn = TURNS.get(orientation)
     convert = _converter(picture)
-    for top, strip in _strips(picture):
-        # The strip's place in the result: rows from the top or the bottom, or columns.
-        bottom = top + strip.height
+    for top, block in _blocks(picture):
+        # The block's place in the result: rows from the top or the bottom, or columns.
+        bottom = top + block.height
         low, high = (
             (height - bottom, height - top) if orientation in (3, 4, 6, 7) else (top, bottom)
         )
-        rgb = convert(strip)
+        rgb = convert(block)
         if turn is not None:
             rgb = rgb.transpose(turn)
         if sideways:
@@ -79,10 +79,10 @@ def exif_orientation(exif: bytes) -> int:
     return 1
 
 
-def _strips(picture: Pillow.Image) -> Iterator[tuple[int, Pillow.Image]]:
-    """Full-width bands of the picture, with the row at which each starts."""
+def _blocks(picture: Pillow.Image) -> Iterator[tuple[int, Pillow.Image]]:
+    """full-width blocks of the picture, with the row at which each starts."""
     width, height = picture.size
-    rows = max(1, STRIP_PIXELS // width)
+    rows = max(1, CONVERT_PIXELS // width)
     if rows >= height:
         yield 0, picture
         return
@@ -91,41 +91,41 @@ def _strips(picture: Pillow.Image) -> Iterator[tuple[int, Pillow.Image]]:
 
 
 def _converter(picture: Pillow.Image) -> Callable[[Pillow.Image], Pillow.Image]:
-    """What turns a strip of this picture into RGB on white."""
+    """What turns a block of this picture into RGB on white."""
     transform = _to_srgb(picture)
     if picture.mode.startswith(("I", "F")):
         darkest, lightest = _range(picture)
         level = partial(_eight_bit, darkest=darkest, lightest=lightest)
-        return lambda strip: _coloured(level(strip), transform)
+        return lambda block: _colored(level(block), transform)
     if picture.has_transparency_data:
-        return lambda strip: _on_white(strip, transform)
-    return lambda strip: _coloured(strip, transform)
+        return lambda block: _on_white(block, transform)
+    return lambda block: _colored(block, transform)
 
 
-def _coloured(strip: Pillow.Image, transform: ImageCms.ImageCmsTransform | None) -> Pillow.Image:
-    """RGB of an opaque strip."""
+def _colored(block: Pillow.Image, transform: ImageCms.ImageCmsTransform | None) -> Pillow.Image:
+    """RGB of an opaque block."""
     if transform is None:
-        return strip if strip.mode == "RGB" else strip.convert("RGB")
-    return transform.apply(strip.convert(transform.input_mode))
+        return block if block.mode == "RGB" else block.convert("RGB")
+    return transform.apply(block.convert(transform.input_mode))
 
 
-def _on_white(strip: Pillow.Image, transform: ImageCms.ImageCmsTransform | None) -> Pillow.Image:
-    """RGB of a strip with an alpha channel, transparent colours or premultiplied alpha."""
-    straight = strip.convert("LA") if strip.mode == "La" else strip
+def _on_white(block: Pillow.Image, transform: ImageCms.ImageCmsTransform | None) -> Pillow.Image:
+    """RGB of a block with an alpha channel, transparent colours or premultiplied alpha."""
+    straight = block.convert("LA") if block.mode == "La" else block
     rgba = straight.convert("RGBA")
-    page = Pillow.new("RGB", strip.size, "white")
-    page.paste(_coloured(rgba, transform), mask=rgba.getchannel("A"))
+    page = Pillow.new("RGB", block.size, "white")
+    page.paste(_colored(rgba, transform), mask=rgba.getchannel("A"))
     return page
 
 
-def _eight_bit(strip: Pillow.Image, darkest: float, lightest: float) -> Pillow.Image:
-    """8-bit gray of a strip of 16-bit, 32-bit or float values; NaN is black."""
+def _eight_bit(block: Pillow.Image, darkest: float, lightest: float) -> Pillow.Image:
+    """8-bit gray of a block of 16-bit, 32-bit or float values; NaN is black."""
     # NaN goes before the conversion, which NumPy warns of where it signals.
-    values = np.nan_to_num(np.asarray(strip), nan=darkest).astype(np.float64)
+    values = np.nan_to_num(np.asarray(block), nan=darkest).astype(np.float64)
     span = (lightest - darkest) or 1.0
     scaled = np.clip((values - darkest) / span, 0, 1)
     gray = np.rint(scaled * 255).astype(np.uint8)
-    alpha = strip.info.get("transparency")
+    alpha = block.info.get("transparency")
     if isinstance(alpha, int):  # one gray value of a 16-bit PNG is transparent: the page shows
         gray[values == alpha] = 255
     return Pillow.fromarray(gray)
@@ -141,8 +141,8 @@ def _range(picture: Pillow.Image) -> tuple[float, float]:
     if picture.mode.startswith("I;16"):
         return 0.0, usual
     smallest, largest = np.inf, -np.inf
-    for _, strip in _strips(picture):
-        values = np.asarray(strip)
+    for _, block in _blocks(picture):
+        values = np.asarray(block)
         values = values[np.isfinite(values)]
         if values.size:
             smallest = min(smallest, float(values.min()))
@@ -166,7 +166,7 @@ def _to_srgb(picture: Pillow.Image) -> ImageCms.ImageCmsTransform | None:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         mode = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}[source.profile.xcolor_space]
-        if mode != _colour_mode(picture.mode):
+        if mode != _color_mode(picture.mode):
             return None
         transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
         return None if _changes_nothing(transform) else transform
@@ -174,7 +174,7 @@ def _to_srgb(picture: Pillow.Image) -> ImageCms.ImageCmsTransform | None:
         return None
 
 
-def _colour_mode(mode: str) -> str:
+def _color_mode(mode: str) -> str:
     """The mode in which a picture of `mode` meets its profile."""
     if mode == "CMYK":
         return "CMYK"

@@ -135,7 +135,7 @@ def blend(
     """`low · (1 − weight) + high · weight`, float32, rounded as torch's compiled code rounds it.
 
     That is one rounding of `high · weight` and one of the sum (a fused multiply-add, for which
-    float64 stands in: it holds the product of two float32 exactly).
+    float64 is used: it holds the product of two float32 exactly).
     """
     total = np.multiply(low, np.float32(1) - weight, dtype=np.float64)
     total += high * weight

@@ -65,7 +65,7 @@ class Encoder:
         self._cache = cache
         config = self._backbone.config
         self._full_side: int = config.image_size
-        # Windows of a resolution that is no multiple would be padded with empty tokens, which
+        # Windows of a resolution that is not a multiple would be padded with empty tokens, which
         # SAM 3 never saw.
         self._step: int = config.patch_size * config.window_size
         self._patch: int = config.patch_size

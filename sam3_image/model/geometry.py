@@ -20,7 +20,7 @@ Point = tuple[float, float]  # x, y
 
 MAX_PROMPTED = 64  # boxes, or points, in one request
 # A hand-drawn box often ends a little outside the picture; up to this part of the side it is
-# clipped to the edge, beyond it the coordinates are taken for a mistake.
+# clipped to the edge, beyond it the coordinates are treated as a mistake.
 EDGE_TOLERANCE = 0.05
 # The longest JSON that 64 honest boxes need, with room; more is refused before it is parsed.
 MAX_JSON = 20_000

@@ -40,7 +40,7 @@ class RotaryTables(nn.Module):
             self._config.image_size = side * self._config.patch_size
             positions = self._positions(self._config, window_size=0).to(hidden.device)
             cosine, sine = self._rotary.to(hidden.device)(hidden, positions)
-            # Each frequency stands twice, once for either channel of a pair.
+            # Each frequency is there twice, once for either channel of a pair.
             self._tables[key] = torch.complex(cosine[0, :, ::2], sine[0, :, ::2])[:, None]
         return self._tables[key]
 

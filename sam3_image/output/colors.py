@@ -4,7 +4,7 @@ from __future__ import annotations
 
 Color = tuple[int, int, int]  # RGB, 0–255
 
-NAMED: dict[str, Color] = {
+NAMED_COLORS: dict[str, Color] = {
     "green": (0, 255, 0),
     "red": (255, 0, 0),
     "blue": (0, 0, 255),
@@ -14,7 +14,7 @@ NAMED: dict[str, Color] = {
 }
 
 DISTINCT = "distinct"
-CHOICES = (*NAMED, DISTINCT)
+CHOICES = (*NAMED_COLORS, DISTINCT)
 
 # Found by search: any two are at least 13 CIEDE2000 apart, and 10 as people with deuteranopia or
 # protanopia see them (8 with tritanopia). The vivid ones come first, each far from those before.
@@ -45,4 +45,4 @@ PALETTE: tuple[Color, ...] = (
 
 def color_of(name: str, index: int) -> Color:
     """The colour of instance `index` (0 is the best score) when `mask_color` is `name`."""
-    return PALETTE[index % len(PALETTE)] if name == DISTINCT else NAMED[name]
+    return PALETTE[index % len(PALETTE)] if name == DISTINCT else NAMED_COLORS[name]

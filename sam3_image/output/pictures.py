@@ -40,7 +40,7 @@ class PictureFormat:
 
 
 def _jpeg(pixels: Pixels) -> bytes:
-    # The picture is that of Pillow, which copies the picture into a layout of its own first.
+    # The picture is that of Pillow, which copies the picture into another layout first.
     done, content = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), JPEG)
     if not done:  # `Output.check_size` knows what a JPEG can hold, so it was memory
         raise MemoryError("no memory to encode the JPEG")

@@ -1,7 +1,7 @@
 """Pixels and masks → PNG bytes, ten to thirty times faster than Pillow, read by every decoder.
 
 The time of a PNG is the time of its deflate. ISA-L's deflate is several times faster than zlib's
-at about the same size, and a picture is cut into bands of rows that are compressed side by side.
+at about the same size, and a picture is cut into blocks of rows that are compressed side by side.
 A mask is zero almost everywhere: rows that hold nothing of the object are never even made.
 """
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sam3_image.masks import Mask
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # channels → grayscale, RGB, RGBA in the header
+COLOR_TYPES = {1: 0, 3: 2, 4: 6}  # channels → grayscale, RGB, RGBA in the header
 FILTER_NONE, FILTER_UP = 0, 2
 
 ZLIB_HEADER = b"\x78\x01"  # deflate with a 32 KiB window, fastest level
@@ -31,7 +31,7 @@ ADLER_MODULUS = 65521
 
 # Raw bytes compressed as one unit: small enough for the cache of a core and to give every
 # thread work, large enough that restarting the 32 KiB window costs nothing measurable.
-BAND_BYTES = 1 << 19
+BLOCK_BYTES = 1 << 19
 
 
 def encode(pixels: NDArray[np.uint8], threads: int | None = None) -> bytes:
@@ -41,7 +41,7 @@ def encode(pixels: NDArray[np.uint8], threads: int | None = None) -> bytes:
     threads: how many compress at the same time; None for one per available core, 8 at most.
     """
     channels = 1 if pixels.ndim == 2 else pixels.shape[-1]
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or channels not in COLOUR_TYPES:
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or channels not in COLOR_TYPES:
         raise ValueError(
             f"a PNG needs uint8 pixels (H, W), (H, W, 3) or (H, W, 4), "
             f"not {pixels.dtype} {pixels.shape}"
@@ -50,19 +50,19 @@ def encode(pixels: NDArray[np.uint8], threads: int | None = None) -> bytes:
     if not height or not width:
         raise ValueError(f"a PNG needs at least one pixel, not {pixels.shape}")
     rows = np.ascontiguousarray(pixels).reshape(height, width * channels)
-    step = max(1, BAND_BYTES // (rows.shape[1] + 1))
+    step = max(1, BLOCK_BYTES // (rows.shape[1] + 1))
     starts = range(0, height, step)
 
-    def band(start: int) -> Segment:
+    def block(start: int) -> Deflated:
         return _deflate(_filtered_up(rows, start, min(start + step, height)))
 
     workers = min(len(starts), threads or min(8, available_cores()))
     if workers == 1:
-        segments = [band(start) for start in starts]
+        blocks = [block(start) for start in starts]
     else:
         with ThreadPoolExecutor(workers) as pool:
-            segments = list(pool.map(band, starts))
-    return _file(width, height, COLOUR_TYPES[channels], segments)
+            blocks = list(pool.map(block, starts))
+    return _file(width, height, COLOR_TYPES[channels], blocks)
 
 
 def encode_mask(mask: Mask) -> bytes:
@@ -70,7 +70,7 @@ def encode_mask(mask: Mask) -> bytes:
 
     One thread and well under a megabyte of memory beside the mask: call it from several threads.
     """
-    return _file(mask.size[1], mask.size[0], COLOUR_TYPES[1], list(_mask_segments(mask)))
+    return _file(mask.size[1], mask.size[0], COLOR_TYPES[1], list(_mask_blocks(mask)))
 
 
 def available_cores() -> int:
@@ -81,10 +81,10 @@ def available_cores() -> int:
 
 
 @dataclass(frozen=True)
-class Segment:
+class Deflated:
     """A stretch of the filtered rows, compressed on its own and ending on a byte boundary.
 
-    data: deflate blocks, none of them last, that refer to nothing outside the segment.
+    data: deflate blocks, none of them last, that refer to nothing outside it.
     adler: Adler-32 of the raw bytes alone.
     length: how many raw bytes.
     """
@@ -94,10 +94,10 @@ class Segment:
     length: int
 
 
-def _deflate(raw: NDArray[np.uint8]) -> Segment:
+def _deflate(raw: NDArray[np.uint8]) -> Deflated:
     compressor = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, RAW_DEFLATE)
     data = compressor.compress(raw) + compressor.flush(isal_zlib.Z_SYNC_FLUSH)
-    return Segment(data=data, adler=isal_zlib.adler32(raw), length=raw.size)
+    return Deflated(data=data, adler=isal_zlib.adler32(raw), length=raw.size)
 
 
 def _filtered_up(rows: NDArray[np.uint8], start: int, stop: int) -> NDArray[np.uint8]:
@@ -116,48 +116,48 @@ def _filtered_up(rows: NDArray[np.uint8], start: int, stop: int) -> NDArray[np.u
     return filtered
 
 
-def _mask_segments(mask: Mask) -> Iterator[Segment]:
+def _mask_blocks(mask: Mask) -> Iterator[Deflated]:
     (height, width), (held, span) = mask.size, mask.inside.shape
     stride = width + 1  # a row and its filter byte, which is 0 (FILTER_NONE) too
     yield from _zeros(mask.y * stride)
-    step = max(1, BAND_BYTES // stride)
+    step = max(1, BLOCK_BYTES // stride)
     # Columns beside the region stay zero in this buffer, so it is cleared once only.
     buffer = np.full((min(step, held), stride), FILTER_NONE, dtype=np.uint8)
     inside = mask.inside.view(np.uint8)
     left = 1 + mask.x
     for start in range(0, held, step):
-        part = inside[start : start + step]
-        band = buffer[: part.shape[0]]
-        np.multiply(part, 255, out=band[:, left : left + span])
-        yield _deflate(band)
+        rows = inside[start : start + step]
+        block = buffer[: rows.shape[0]]
+        np.multiply(rows, 255, out=block[:, left : left + span])
+        yield _deflate(block)
     yield from _zeros((height - mask.y - held) * stride)
 
 
-def _zeros(count: int) -> Iterator[Segment]:
-    """`count` zero bytes: one band is compressed and then said as often as it takes."""
-    repeats, rest = divmod(count, BAND_BYTES)
+def _zeros(count: int) -> Iterator[Deflated]:
+    """`count` zero bytes: one block is compressed and repeated as needed."""
+    repeats, rest = divmod(count, BLOCK_BYTES)
     if repeats:
-        band = _deflate(np.zeros(BAND_BYTES, dtype=np.uint8))
-        yield from [band] * repeats
+        block = _deflate(np.zeros(BLOCK_BYTES, dtype=np.uint8))
+        yield from [block] * repeats
     if rest:
         yield _deflate(np.zeros(rest, dtype=np.uint8))
 
 
-def _file(width: int, height: int, colour_type: int, segments: list[Segment]) -> bytes:
-    """A whole PNG, one IDAT chunk per segment."""
+def _file(width: int, height: int, color_type: int, blocks: list[Deflated]) -> bytes:
+    """A whole PNG, one IDAT chunk per deflated."""
     low, high = 1, 0
-    for segment in segments:
+    for deflated in blocks:
         # Adler-32 of a concatenation: `low` sums the bytes, `high` sums `low` after each byte.
-        high = (high + (segment.adler >> 16) + segment.length * (low - 1)) % ADLER_MODULUS
-        low = (low + (segment.adler & 0xFFFF) - 1) % ADLER_MODULUS
-    header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
+        high = (high + (deflated.adler >> 16) + deflated.length * (low - 1)) % ADLER_MODULUS
+        low = (low + (deflated.adler & 0xFFFF) - 1) % ADLER_MODULUS
+    header = struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0)
     trailer = DEFLATE_END + struct.pack(">I", high << 16 | low)
     return b"".join(
         (
             SIGNATURE,
             *_chunk(b"IHDR", header),
             *_chunk(b"IDAT", ZLIB_HEADER),
-            *(piece for segment in segments for piece in _chunk(b"IDAT", segment.data)),
+            *(piece for deflated in blocks for piece in _chunk(b"IDAT", deflated.data)),
             *_chunk(b"IDAT", trailer),
             *_chunk(b"IEND", b""),
         )

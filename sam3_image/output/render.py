@@ -20,7 +20,7 @@ from sam3_image.output.labels import Outlines, draw_labels, outlines
 Pixels = NDArray[np.uint8]
 
 # Pixels that are blended in one go: small enough that the temporaries stay in the CPU's cache.
-BLOCK_PIXELS = 1 << 17
+TINT_PIXELS = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _tint(
     if not inside.size:
         return
     table = _tints(color, opacity)
-    step = min(inside.shape[0], max(1, BLOCK_PIXELS // inside.shape[1]))
+    step = min(inside.shape[0], max(1, TINT_PIXELS // inside.shape[1]))
     blend = np.empty((step, *region.shape[1:]), dtype=np.uint8)
     for start in range(0, inside.shape[0], step):
         block = region[start : start + step]

@@ -2,9 +2,9 @@
 
 Cog cancels a prediction by raising an exception in its thread (`PyThreadState_SetAsyncExc`). In
 CPython 3.11 a thread that is just being started still bears the number of the thread that starts
-it, so the exception can hit the newborn one instead. That dies before it says that it lives, and
-its parent waits for that word for ever. Cog itself starts a thread in each prediction, for the
-download, so one cancel in a hundred right after the request is enough.
+it, so the exception can hit the newborn one instead. That dies before signalling that it started,
+so its parent waits forever. Cog itself starts a thread in each prediction, for the download, so one
+cancel in a hundred right after the request is enough.
 """
 
 from __future__ import annotations

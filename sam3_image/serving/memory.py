@@ -23,22 +23,22 @@ def guarded(forget: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
-        where = "the device"
+        where = "The device"
     except MemoryError:
-        where = "this machine"
+        where = "This machine"
     except cv2.error as error:
         if error.code != cv2.Error.StsNoMem:
             raise
-        where = "this machine"
+        where = "This machine"
     except RuntimeError as error:
         if not any(sign in str(error) for sign in ALLOCATOR_SIGNS):
             raise
-        where = "this machine"
+        where = "This machine"
     # Out of the except blocks, so that the traceback no longer holds the tensors.
     if where is not None:
         forget()
         raise MemoryLimitError(
-            f"The memory of {where} does not suffice for this request; try a smaller image, "
+            f"{where} ran out of memory on this request; try a smaller image, "
             "fewer prompts in one request, or a smaller input_size_percent."
         )
 

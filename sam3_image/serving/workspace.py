@@ -2,7 +2,7 @@
 
 Cog writes each downloaded input to the temporary folder of the process and reads our result from
 wherever it lies, but deletes neither a download that broke off nor a result. With a folder of our
-own as that temporary folder, whatever stands in it when a request begins is left over and can go.
+own as that temporary folder, whatever is in it when a request begins is left over and can go.
 """
 
 from __future__ import annotations

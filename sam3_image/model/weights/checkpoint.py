@@ -156,7 +156,7 @@ def _read_config(folder: Path) -> Any:
         found = json.loads(path.read_text()).get("model_type")
     except (OSError, ValueError, AttributeError):
         raise CheckpointError(
-            f"{path} is no readable JSON object; fetch the weights again with "
+            f"{path} is not a readable JSON object; fetch the weights again with "
             "script/download-weights."
         ) from None
     if found not in MODEL_TYPES:
@@ -189,7 +189,7 @@ def _check_whole(file: Path) -> None:
         promised = 8 + length + max(ends, default=0)
     except (OSError, ValueError, KeyError, TypeError, struct.error):
         raise CheckpointError(
-            f"{file} is no safetensors file or its start is damaged. "
+            f"{file} is not a safetensors file or its start is damaged. "
             "Fetch it again with script/download-weights."
         ) from None
     if size != promised:
