@@ -1,6 +1,7 @@
 """The predictor from a terminal, without Docker: `script/predict photo.jpg --prompt "person"`.
 
-The options are the inputs of `predict()`, with their defaults and checks.
+The options are the inputs of `predict()`, with their defaults and checks; `Parser` and `add_input`
+make them, for this command and for `script/batch`.
 """
 
 from __future__ import annotations
@@ -44,19 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the page of options before it."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; script/predict --help lists what is allowed.")
+        """Raise InputError."""
+        raise InputError(f"{message}; {self.prog} --help lists what is allowed.")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="script/predict",
         description="Segment an image. Without arguments: an example with the demo checkpoint.",
-        # Only what was given ends up in the namespace; the defaults are those of the request.
-        argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
     parser.add_argument("image", nargs="?", default=None, metavar="IMAGE", help="the image file")
@@ -64,10 +64,22 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=None, metavar="PATH", help="result file; default: in out/"
     )
     for name, field in Request.inputs().items():
-        parser.add_argument(
-            "--" + name.replace("_", "-"), dest=name, help=_help(field), **_argument(field)
-        )
+        add_input(parser, name, field)
     return parser
+
+
+def add_input(parser: argparse._ActionsContainer, name: str, field: FieldInfo) -> None:
+    """Add the input `name` of a request as an option.
+
+    Only what was given ends up in the namespace; the defaults are those of the request.
+    """
+    parser.add_argument(
+        "--" + name.replace("_", "-"),
+        dest=name,
+        default=argparse.SUPPRESS,
+        help=_help(field),
+        **_argument(field),
+    )
 
 
 def _argument(field: FieldInfo) -> dict[str, Any]:

@@ -21,7 +21,8 @@ ORDER = (
     ("output", "crops"),
     ("request",),
     ("serving",),
-    ("__init__", "cli", "web", "batch"),
+    ("__init__", "cli", "web"),
+    ("batch",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 # Where a library may be imported.

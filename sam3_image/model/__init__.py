@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sam3_image.model.weights.source import DEMO, Source, locate
 
 _MODULES = {
+    "CacheBudget": "segmenter",
     "Checkpoint": "weights.checkpoint",
     "DEFAULT": "reference",
     "DEMO": "weights.source",
@@ -47,6 +48,7 @@ _MODULES = {
 __all__ = [
     "DEFAULT",
     "DEMO",
+    "CacheBudget",
     "Checkpoint",
     "Features",
     "Find",

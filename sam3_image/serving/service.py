@@ -77,7 +77,7 @@ class Service:
             folder = locate(settings.source)
             reading = Reading(weight_files(folder), settings.placement)
             # Imported only now: transformers takes seconds, in which the weights are read.
-            from sam3_image.model import Checkpoint, Segmenter
+            from sam3_image.model import CacheBudget, Checkpoint, Segmenter
 
             checkpoint = Checkpoint.open(folder)
             report.say(
@@ -85,7 +85,11 @@ class Service:
                 f"{settings.placement}, answering as {settings.reference}"
             )
             self._segmenter = Segmenter(
-                checkpoint, settings.placement, reading=reading, reference=settings.reference
+                checkpoint,
+                settings.placement,
+                CacheBudget(features=settings.kept_features),
+                reading,
+                settings.reference,
             )
         if settings.source.is_demo:
             report.say(

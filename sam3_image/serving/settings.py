@@ -13,12 +13,15 @@ from sam3_image.model import DEFAULT, Placement, Reference, Source
 class Settings:
     """Where the weights come from, where the model runs, how large an image may be, and whose
     SAM 3 it answers as.
+
+    kept_features: bytes on the device for features of images that may be asked for again.
     """
 
     source: Source
     placement: Placement
     limits: Limits
     reference: Reference = DEFAULT
+    kept_features: int = 512 << 20  # four to eight pictures at full size
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

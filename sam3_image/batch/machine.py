@@ -1,0 +1,87 @@
+"""How many workers this machine can take, and where each computes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam3_image.decode import available_memory
+from sam3_image.errors import InputError
+
+# What a worker holds beside its weights: Python, torch, and a few images of 12 megapixels. Measured
+# with the demo checkpoint; docs/batch.md has the figures.
+BASE_BYTES = 1_200_000_000
+# On a CPU 16-bit weights are expanded as they are used.
+WEIGHTS_FACTOR = 1.5
+MOST_DECODERS = 8
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The workers of one machine.
+
+    devices: where each computes, as SAM3_DEVICE takes it. threads: of torch in each, 0 for its own
+    choice. decoders: images that each decodes at the same time.
+    """
+
+    devices: tuple[str, ...]
+    threads: int
+    decoders: int
+
+    def __str__(self) -> str:
+        count = len(self.devices)
+        where = ", ".join(dict.fromkeys(self.devices))
+        return f"{count} worker{'' if count == 1 else 's'} on {where}"
+
+
+def crew(environment: Mapping[str, str], weights: Path, wanted: int | None) -> Crew:
+    """As many workers as fit: one per GPU, or on a CPU by cores and free memory.
+
+    wanted: that many instead. Raises InputError.
+    """
+    if wanted is not None and wanted < 1:
+        raise InputError(f"--workers is {wanted}; give a number of at least 1")
+    cores = usable_cores()
+    gpus = _gpus(environment)
+    if gpus:
+        count = wanted or len(gpus)
+        devices = tuple(gpus[number % len(gpus)] for number in range(count))
+        return Crew(devices, 0, min(MOST_DECODERS, max(2, cores // count)))
+    count = wanted or min(cores, _fitting(worker_bytes(weights)))
+    # Whoever sets OMP_NUM_THREADS has decided already.
+    threads = 0 if environment.get("OMP_NUM_THREADS") else max(1, cores // count)
+    return Crew(("cpu",) * count, threads, 1)
+
+
+def worker_bytes(weights: Path) -> int:
+    """About how much memory a worker needs on a CPU, in bytes."""
+    stored = sum(file.stat().st_size for file in weights.glob("*.safetensors"))
+    return BASE_BYTES + int(stored * WEIGHTS_FACTOR)
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Cores that this process may use: its CPU set, and its container's share of time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = (root / "sys/fs/cgroup/cpu.max").read_text().split()
+        share = int(quota) / int(period)  # "max" where there is no limit
+    except (OSError, ValueError):
+        return cores or 1
+    return max(1, min(cores or 1, round(share)))
+
+
+def _fitting(needed: int) -> int:
+    available = available_memory()
+    return 1_000_000 if available is None else max(1, int(0.9 * available) // needed)
+
+
+def _gpus(environment: Mapping[str, str]) -> list[str]:
+    """The GPUs that may be used, none for a CPU."""
+    wanted = environment.get("SAM3_DEVICE", "").strip()
+    if wanted not in ("", "cuda"):
+        return [wanted] if wanted.startswith("cuda") else []
+    import torch  # takes a second, so not for --help
+
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]

@@ -1,0 +1,126 @@
+"""The command line of `script/batch`: which inputs of a request mean something for many images."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sam3_image.cli import Parser, add_input
+from sam3_image.errors import InputError
+from sam3_image.output import Output
+from sam3_image.request import Request
+
+# Boxes and points lie in one image, and a task that needs them goes with them.
+OF_ONE_IMAGE = ("task", "boxes", "box_labels", "points", "point_labels", "multimask_output")
+FORMATS = ("parquet", "coco", "zip")
+RAY_HERE = "local"
+
+
+def inputs() -> dict[str, Any]:
+    """The inputs of a request that a job takes, by name."""
+    return {
+        name: field
+        for name, field in Request.inputs().items()
+        if name not in OF_ONE_IMAGE and name not in Output.model_fields
+    }
+
+
+def check(given: Mapping[str, Any]) -> None:
+    """Raise InputError for inputs that a job does not take or a request does not accept."""
+    for name in given:
+        if name in OF_ONE_IMAGE:
+            raise InputError(
+                f"{name} belongs to one image and cannot be given for many; a job takes "
+                f"{', '.join(inputs())}."
+            )
+        if name in Output.model_fields:
+            raise InputError(
+                f"{name} says how one image's file looks; a job writes Parquet, and with --format "
+                "coco or zip something else besides."
+            )
+    Request.from_inputs(**given)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a run; `inputs` holds those of the request that were given.
+
+    Raises InputError with one line.
+    """
+    parser = Parser(
+        prog="script/batch",
+        description="Segment a folder, list or bucket of images into Parquet; run it again to go "
+        "on where it stopped. script/batch export FOLDER --format coco|zip converts results.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="folder (recursive), glob, .txt or .parquet list, .tar, or an s3://, gs://, https:// "
+        "address",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the results")
+    parser.add_argument(
+        "--column", metavar="NAME", help="of a Parquet list: what holds paths or addresses"
+    )
+    _add_format(parser)
+    _add_how(parser)
+    group = parser.add_argument_group("what to find, as in script/predict")
+    for name, field in inputs().items():
+        add_input(group, name, field)
+    options = parser.parse_args(arguments)
+    options.inputs = {
+        name: options.__dict__.pop(name) for name in inputs() if name in options.__dict__
+    }
+    for name in ("limit", "workers"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name} is {value}; give a number of at least 1.")
+    check(options.inputs)
+    return options
+
+
+def parse_export(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of `script/batch export`; raises InputError with one line."""
+    parser = Parser(
+        prog="script/batch export",
+        description="Results of script/batch in another format, beside them.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="--out of the run")
+    _add_format(parser, required=True)
+    return parser.parse_args(arguments)
+
+
+def _add_how(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change nothing in the results."""
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that hold the model; default: as fit"
+    )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const=RAY_HERE,
+        metavar="ADDRESS",
+        help="on a Ray cluster: auto, HOST:PORT, or nothing for one that this job starts",
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="only N images, from all over the source, and an estimate for all; their rows stay",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit status 1 when an image has an error"
+    )
+
+
+def _add_format(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        required=required,
+        default="parquet",
+        help="coco: also _coco.json, for COCO's tools; zip: also a ZIP of masks per image",
+    )
