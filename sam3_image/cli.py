@@ -17,7 +17,8 @@ from typing import Any, NoReturn, get_args
 
 from pydantic.fields import FieldInfo
 
-from sam3_image.errors import InputError, OutputError, UserError, choices, shown
+from sam3_image.errors import InputError, UserError, choices, shown
+from sam3_image.output import unwritable
 from sam3_image.request import Request
 
 # Beside the package in a clone; a package that was installed has no example.
@@ -146,10 +147,7 @@ def _keep(result: Path, target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(result, target)
     except OSError as error:
-        raise OutputError(
-            f"the result cannot be written to {shown(str(target))}: {error.strerror}; choose "
-            "another file with --output."
-        ) from None
+        raise unwritable(target, error) from None
     return target
 
 

@@ -32,14 +32,21 @@ ZIP_MODE = 0o100644 << 16
 ADVICE = {
     errno.ENOSPC: "free some disk space and try again",
     errno.EDQUOT: "free some disk space and try again",
-    errno.EROFS: "mount the folder for temporary files (TMPDIR) writable",
-    errno.EACCES: "give this process the right to write there, or set TMPDIR to another folder",
-    errno.ENOENT: "the folder vanished while the prediction ran; try again",
+    errno.EROFS: "choose a folder that is mounted writable",
+    errno.EACCES: "give this process the right to write there, or choose another folder",
+    errno.ENOENT: "the folder is not there; make it, or choose another",
 }
 
 
+def unwritable(target: Path, error: OSError) -> OutputError:
+    """Return the error for a result that cannot be written to `target`."""
+    advice = ADVICE.get(error.errno or 0, "check the folder and try again")
+    reason = error.strerror or str(error)
+    return OutputError(f"The result cannot be written to {target} ({reason}): {advice}.")
+
+
 def write(image: Image, instances: Detections, output: Output, folder: Path) -> Path:
-    """Writes the result into `folder` (which exists) and returns its path.
+    """Write the result into `folder` (which exists) and returns its path.
 
     The file is `masks.zip`, `mask.png`, `overlay.*`, `cutout.*` or `annotations.json`. No
     instance is a result, too: a ZIP without masks, the untouched picture, a black mask, an empty
@@ -57,9 +64,7 @@ def write(image: Image, instances: Detections, output: Output, folder: Path) -> 
         path.write_bytes(content)
         return path
     except OSError as error:
-        advice = ADVICE.get(error.errno or 0, "check the folder and try again")
-        reason = error.strerror or str(error)
-        raise OutputError(f"cannot write the result to {folder}: {reason}; {advice}") from error
+        raise unwritable(folder, error) from error
 
 
 def draw(image: Image, instances: Detections, output: Output) -> Pixels:

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3_image.decode import Image
-from sam3_image.errors import OutputError
 from sam3_image.masks import Detections, Mask
-from sam3_image.output import Output, annotate, draw, write
+from sam3_image.output import Output, annotate, draw, unwritable, write
 
 if TYPE_CHECKING:
     from supervision import Detections as SupervisionDetections
@@ -138,8 +137,5 @@ class Instances:
                 made = self.write(wanted, Path(folder))
                 shutil.move(made, target)
         except OSError as error:
-            raise OutputError(
-                f"the result cannot be written to {target}: {error.strerror or error}; choose "
-                "another path or make its folder writable."
-            ) from None
+            raise unwritable(target, error) from None
         return target
