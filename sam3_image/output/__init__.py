@@ -6,4 +6,13 @@ from sam3_image.output.options import Output
 from sam3_image.output.pictures import preview
 from sam3_image.output.png import available_cores
 
-__all__ = ["PALETTE", "Output", "annotate", "available_cores", "draw", "preview", "write"]
+__all__ = [
+    "PALETTE",
+    "Output",
+    "annotate",
+    "available_cores",
+    "draw",
+    "preview",
+    "unwritable",
+    "write",
+]
