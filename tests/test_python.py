@@ -21,7 +21,7 @@ from tests.second_scenes import random_picture
 
 PAGE = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
 SHAPES = REPOSITORY / "examples" / "shapes.png"
-SCENES = 20
+SCENES = [seed for seed in range(24) if random_picture(seed)[1]][:20]  # one is empty
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_importing_it_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("seed", range(SCENES))
+@pytest.mark.parametrize("seed", SCENES)
 def test_find_and_pick_give_what_the_server_gives(
     server: CogServer, sam: sam3_image.Sam, seed: int
 ) -> None:
@@ -147,7 +147,7 @@ def test_threads_share_one_model(sam: sam3_image.Sam) -> None:
         (lambda sam: sam.find(7, "star"), ["image is 7"]),
         (lambda sam: sam.find(np.zeros((4, 4)), "star"), ["float64", "(height, width, 3)"]),
         (lambda sam: sam3_image.load("no/such folder"), ["no/such folder"]),
-        (lambda sam: sam3_image.load(device="tpu"), ["tpu"]),
+        (lambda sam: sam3_image.load(REPOSITORY / "weights" / "demo", device="tpu"), ["tpu"]),
     ],
 )
 def test_errors_are_the_projects_own_in_one_line(
