@@ -123,6 +123,24 @@ class Predictor(BasePredictor):
             le=100,
             description="Resolution of the encoder in percent, for speed and memory",
         ),
+        tile_size: Optional[int] = Input(
+            default=None,
+            ge=64,
+            le=4096,
+            description="Also look at square tiles of that many pixels, for small objects and for more than the model finds in one look",
+        ),
+        refine: bool = Input(
+            default=False,
+            description="Look at each instance again, more closely, for finer edges",
+        ),
+        reference_image: Optional[Path] = Input(
+            default=None,
+            description="Another image, for reference_boxes; what looks like their content is found in image",
+        ),
+        reference_boxes: Optional[str] = Input(
+            default=None,
+            description="JSON, [[x0,y0,x1,y1],...] in pixels of the upright reference_image, at most 8: examples of what to find",
+        ),
     ) -> Path:
         """Segment one image; see the README for what each input does and which go together."""
         request = Request.from_filled(
@@ -148,6 +166,10 @@ class Predictor(BasePredictor):
             show_labels=show_labels,
             annotation_format=annotation_format,
             input_size_percent=input_size_percent,
+            tile_size=tile_size,
+            refine=refine,
+            reference_image=reference_image,
+            reference_boxes=reference_boxes,
         )
         result = self.service.run(image, request)
         for name, value in result.metrics.items():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from pydantic.fields import FieldInfo
+from tqdm import tqdm
 
 from sam3_image.errors import InputError, UserError, choices, shown
 from sam3_image.output import unwritable
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         image, output = given.pop("image"), given.pop("output")
         if image is None:
             image, given = _example(given)
-        print(_predict(Path(image), Request.from_inputs(**given), output))
+        print(_predict(Path(image), Request.from_inputs(**_with_paths(given)), output))
     except UserError as error:
         print(f"predict: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -129,6 +130,12 @@ def _example(given: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     return EXAMPLE, dict(EXAMPLE_INPUTS)
 
 
+def _with_paths(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the inputs with the reference image as the path that it names here."""
+    reference = given.get("reference_image")
+    return given if reference is None else {**given, "reference_image": Path(reference)}
+
+
 def _predict(image: Path, request: Request, output: Path | None) -> Path:
     """Load the model, answer with its log on stderr, keep the result; returns its path."""
     with contextlib.redirect_stdout(sys.stderr):
@@ -137,9 +144,23 @@ def _predict(image: Path, request: Request, output: Path | None) -> Path:
 
         # Files of this machine are what a person at its terminal names.
         service = Service(Settings.from_environment(os.environ), downloads_only=False)
-        result = service.run(image, request).path
+        result = service.run(image, request, _Bar()).path
         # Temporary files go with the service, so the result is copied while it lives.
         return _keep(result, output or Path("out") / f"{image.stem}-{result.name}")
+
+
+class _Bar:
+    """A bar of the tiles on stderr, where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[NoReturn] | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show that so many tiles of so many are done."""
+        self._bar = self._bar or tqdm(total=total, desc="Tiles", file=sys.stderr, disable=None)
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self._bar.close()
 
 
 def _keep(result: Path, target: Path) -> Path:

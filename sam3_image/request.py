@@ -12,12 +12,13 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from sam3_image.crops import Looks
 from sam3_image.errors import InputError, Options
 from sam3_image.masks import Selection
 from sam3_image.model import Prompts
 from sam3_image.output import Output
 
-PARTS: tuple[type[Options], ...] = (Prompts, Selection, Output)
+PARTS: tuple[type[Options], ...] = (Prompts, Looks, Selection, Output)
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Request:
     """Everything that one caller asks of one image; `Request()` asks with all defaults."""
 
     prompts: Prompts
+    looks: Looks
     selection: Selection
     output: Output
 
@@ -42,8 +44,11 @@ class Request:
                 hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
                 raise InputError(f"{name} is not an input; {hint}")
         given = {name: value for name, value in inputs.items() if value is not None}
+        prompts, looks = Prompts(**_of(Prompts, given)), Looks(**_of(Looks, given))
+        looks.check_with(prompts)
         return cls(
-            Prompts(**_of(Prompts, given)),
+            prompts,
+            looks,
             Selection(**_of(Selection, given)),
             Output(**_of(Output, given)),
         )

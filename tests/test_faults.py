@@ -203,7 +203,7 @@ def test_workspace_keeps_only_what_it_is_told(
     (place.folder / "link").symlink_to(tmp_path)
     kept = place.folder / "tmpabcfile.png"
     kept.touch()
-    place.clear(keep=kept)
+    place.clear(keep=(kept,))
     assert list(place.folder.iterdir()) == [kept]
     assert tmp_path.is_dir()
     folder = place.folder

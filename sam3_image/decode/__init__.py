@@ -11,7 +11,7 @@ from sam3_image.decode.image import (
     open_image,
     require_download,
 )
-from sam3_image.decode.limits import Limits, available_memory
+from sam3_image.decode.limits import Limits, available_memory, whole_number
 
 __all__ = [
     "Image",
@@ -22,4 +22,5 @@ __all__ = [
     "from_pillow",
     "open_image",
     "require_download",
+    "whole_number",
 ]

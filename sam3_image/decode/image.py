@@ -108,8 +108,8 @@ def from_array(pixels: NDArray[np.uint8], limits: Limits) -> Image:
     return Image(np.ascontiguousarray(pixels), "array")
 
 
-def require_download(value: object) -> Path:
-    """The file behind an `image` input over HTTP, only if Cog itself downloaded it.
+def require_download(value: object, name: str = "image") -> Path:
+    """Return the file behind an image input over HTTP, only if Cog itself downloaded it.
 
     Cog turns URLs and data URLs into files of its own and hands them over as a `Path`; any other
     string it passes on unchanged, as a `str`, and that could name any file of this machine.
@@ -128,7 +128,7 @@ def require_download(value: object) -> Path:
         ):
             return value
     raise ImageError(
-        f"image must be an http(s) or data URL, got {shown(value)}: send the image itself "
+        f"{name} must be an http(s) or data URL, got {shown(value)}: send the image itself "
         "(data:image/…;base64,…) or its address (https://…)."
     )
 

@@ -42,10 +42,12 @@ class Limits:
 
         Raises UserError for a value that is not a whole number from 1 to 1,000,000,000.
         """
+        default = cls()
         given = {
-            field.name: _number(variable, text)
+            field.name: whole_number(
+                environ, f"SAM3_MAX_{field.name.upper()}", getattr(default, field.name)
+            )
             for field in fields(cls)
-            if (text := environ.get(variable := f"SAM3_MAX_{field.name.upper()}"))
         }
         return cls(**given)
 
@@ -79,8 +81,15 @@ class Limits:
             )
 
 
-def _number(variable: str, text: str) -> int:
-    """The value of a limit's variable; underscores between digits are fine."""
+def whole_number(environ: Mapping[str, str], variable: str, default: int) -> int:
+    """Return the value of a limit's variable, or the default where it is unset or empty.
+
+    Underscores between digits are fine. Raises UserError for anything but a whole number from 1 to
+    1,000,000,000.
+    """
+    text = environ.get(variable)
+    if not text:
+        return default
     try:
         number = int(text)
     except ValueError:

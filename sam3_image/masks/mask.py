@@ -43,6 +43,22 @@ class Mask:
         x0, y0 = self.x + int(columns[0]), self.y + int(rows[0])
         return x0, y0, self.x + int(columns[-1]) + 1, self.y + int(rows[-1]) + 1
 
+    def shared(self, other: Mask) -> int:
+        """Return how many pixels are in both masks of one image."""
+        y0, x0 = max(self.y, other.y), max(self.x, other.x)
+        y1 = min(mask.y + mask.inside.shape[0] for mask in (self, other))
+        x1 = min(mask.x + mask.inside.shape[1] for mask in (self, other))
+        if y1 <= y0 or x1 <= x0:
+            return 0
+        mine = self.inside[y0 - self.y : y1 - self.y, x0 - self.x : x1 - self.x]
+        theirs = other.inside[y0 - other.y : y1 - other.y, x0 - other.x : x1 - other.x]
+        return int(np.count_nonzero(mine & theirs))
+
+    def iou(self, other: Mask) -> float:
+        """Return the intersection over union with another mask; 0 where both are empty."""
+        shared = self.shared(other)
+        return shared / (self.area + other.area - shared) if shared else 0.0
+
     def full(self) -> NDArray[np.bool_]:
         """The mask at the size of the image: (height, width) bool."""
         canvas = np.zeros(self.size, dtype=bool)

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from sam3_image.model.device import Placement
     from sam3_image.model.encoder import Features, Square
     from sam3_image.model.finder import Finder
+    from sam3_image.model.geometry import Box, Point, fit_boxes, read_boxes
     from sam3_image.model.prompt_inputs import Prompts
-    from sam3_image.model.prompts import Find, Pick, Target
+    from sam3_image.model.prompts import VISUAL, Find, Pick, Target
     from sam3_image.model.reference import DEFAULT, Reference
     from sam3_image.model.segmenter import Segmenter, merged
     from sam3_image.model.weights.checkpoint import Checkpoint
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "CacheBudget": "segmenter",
+    "Box": "geometry",
     "Checkpoint": "weights.checkpoint",
     "DEFAULT": "reference",
     "DEMO": "weights.source",
@@ -32,6 +34,7 @@ _MODULES = {
     "Finder": "finder",
     "Pick": "prompts",
     "Placement": "device",
+    "Point": "geometry",
     "Prompts": "prompt_inputs",
     "Reading": "weights.reading",
     "Reference": "reference",
@@ -39,8 +42,11 @@ _MODULES = {
     "Source": "weights.source",
     "Square": "encoder",
     "Target": "prompts",
+    "VISUAL": "prompts",
+    "fit_boxes": "geometry",
     "locate": "weights.source",
     "merged": "segmenter",
+    "read_boxes": "geometry",
     "store": "weights.download",
     "weight_files": "weights.reading",
 }
@@ -48,6 +54,8 @@ _MODULES = {
 __all__ = [
     "DEFAULT",
     "DEMO",
+    "VISUAL",
+    "Box",
     "CacheBudget",
     "Checkpoint",
     "Features",
@@ -55,6 +63,7 @@ __all__ = [
     "Finder",
     "Pick",
     "Placement",
+    "Point",
     "Prompts",
     "Reading",
     "Reference",
@@ -62,8 +71,10 @@ __all__ = [
     "Source",
     "Square",
     "Target",
+    "fit_boxes",
     "locate",
     "merged",
+    "read_boxes",
     "store",
     "weight_files",
 ]

@@ -7,7 +7,7 @@ own module but for its rotary attention, see `rotary.py`, which also lets the re
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,13 @@ from sam3_image.model.preprocess import digest, normalise, resize
 
 # A neck makes four levels (4, 2, 1 and ½ × the patch grid); neither task reads the last.
 LEVELS = 3
+
+# Patches that go through the backbone together. A CPU is as fast with one picture as with many,
+# so there the bound only keeps memory low: four for the demo checkpoint, one at full size.
+CPU_BATCH_TOKENS = 4 * 24**2
+GPU_BATCH_TOKENS = 8 * 72**2
+# Bytes that may be kept with the features of one part: more than all its levels take.
+OWN_STORE = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,14 @@ class Features:
     size: (height, width) of the picture in pixels.
     hidden: (1, channels, h, w) on the device, in the model's dtype; (h, w) is the patch grid.
     cached: whether the encoder pass was saved.
+    store: keeps what is computed from them: the encoder's cache, or one that goes with them.
     """
 
     key: str
     size: tuple[int, int]
     hidden: torch.Tensor
     cached: bool
+    store: TensorCache
 
 
 class Encoder:
@@ -98,7 +107,25 @@ class Encoder:
         (hidden,) = known or self._cache.get_or_make(
             square.key, lambda: (self._run(square.pixels),)
         )
-        return Features(square.key, square.size, hidden, known is not None)
+        return Features(square.key, square.size, hidden, known is not None, self._cache)
+
+    def encode_all(self, squares: Sequence[Square]) -> list[Features]:
+        """Return features of parts of a picture, in one pass of the backbone.
+
+        They are looked at once, so they stay out of the cache, where they would push out pictures
+        that somebody asks about again. squares: of one side, at most `batch()` of them.
+        """
+        hidden = self._run(torch.cat([square.pixels for square in squares]))
+        return [
+            Features(square.key, square.size, own[None], False, TensorCache(OWN_STORE))
+            for square, own in zip(squares, hidden, strict=True)
+        ]
+
+    def batch(self, side: int) -> int:
+        """Return how many squares of that side `encode_all` takes at most."""
+        on_cpu = self._placement.device.type == "cpu"
+        tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
+        return max(1, tokens // (side // self._patch) ** 2)
 
     def levels(self, features: Features, name: str, neck: Any) -> tuple[torch.Tensor, ...]:
         """The first three feature levels of a neck, (1, C, s·h, s·w) for s = 4, 2, 1; cached.
@@ -113,10 +140,11 @@ class Encoder:
 
     def kept(self, features: Features, name: Hashable, make: Callable[[], Tensors]) -> Any:
         """Return what `make` computes from those features, cached beside them under `name`."""
-        return self._cache.get_or_make((name, features.key), make)
+        return features.store.get_or_make((name, features.key), make)
 
     def _run(self, square: torch.Tensor) -> torch.Tensor:
-        values = normalise(square, self._placement.device).to(self._placement.dtype)
-        hidden = self._backbone(values).last_hidden_state
+        device = self._placement.device
+        values = torch.cat([normalise(one, device) for one in square.split(1)])
+        hidden = self._backbone(values.to(self._placement.dtype)).last_hidden_state
         grid = square.shape[-1] // self._patch
-        return hidden.view(1, grid, grid, -1).permute(0, 3, 1, 2)
+        return hidden.view(len(square), grid, grid, -1).permute(0, 3, 1, 2)

@@ -74,7 +74,7 @@ class Segmenter:
 
     @property
     def queries(self) -> int:
-        """How many instances of one concept the model can find at most."""
+        """Return how many instances of one concept the model can find at most."""
         return self._finder.queries
 
     def side(self, input_size_percent: int) -> int:
@@ -99,6 +99,21 @@ class Segmenter:
         features = self._encoder.encode(square)
         self._synchronize()
         return features
+
+    def encode_all(self, crops: Sequence[NDArray[np.uint8]], side: int) -> list[Features]:
+        """Return features of at most `batch(side)` parts of a picture; no cache keeps them."""
+        return self.encode_squares([self.prepare(crop, side) for crop in crops])
+
+    @torch.inference_mode()
+    def encode_squares(self, squares: Sequence[Square]) -> list[Features]:
+        """Run the device's part of `encode_all`."""
+        features = self._encoder.encode_all(squares)
+        self._synchronize()
+        return features
+
+    def batch(self, side: int) -> int:
+        """Return how many parts of a picture go through the encoder together at most."""
+        return self._encoder.batch(side)
 
     def segment(
         self, features: Features, request: Find | Pick, mask_threshold: float = 0.5

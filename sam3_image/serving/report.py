@@ -16,11 +16,19 @@ def print_line(text: str) -> None:
     sys.stdout.write(" ".join(text.splitlines()) + "\n")
 
 
+def no_progress(_done: int, _total: int) -> None:
+    """Show nothing."""
+
+
 @dataclass
 class Report:
-    """The log and the metrics of one prediction; `say` writes one line."""
+    """The log and the metrics of one prediction.
+
+    say: writes one line. progress: is called with how many tiles are done, and how many there are.
+    """
 
     say: Callable[[str], None] = print_line
+    progress: Callable[[int, int], None] = no_progress
     metrics: dict[str, float | int | str] = field(default_factory=dict)
 
     @contextmanager

@@ -46,7 +46,7 @@ class Sam:
             options["prompt"] = concepts
         elif concepts is not None:
             options["prompts"] = list(concepts)
-        elif "boxes" not in options:
+        elif "boxes" not in options and "reference_boxes" not in options:
             raise InputError("find has nothing to look for; give concepts, boxes, or both.")
         return self._answer(image, "concept", options)
 
@@ -80,6 +80,8 @@ class Sam:
             raise InputError(
                 "task is said by the method: call find for 'concept', pick for 'visual'."
             )
+        if options.get("reference_image") is not None:
+            options["reference_image"] = _source(options["reference_image"], "reference_image")
         request = Request.from_inputs(task=task, **options)
         self._service.check(request)
         return self._service.segment(self._service.open(_source(image)), request)
@@ -112,13 +114,13 @@ def load(
     return Sam(Service(settings, downloads_only=False, say=_quiet))
 
 
-def _source(image: Picture) -> Path | Pillow.Image | NDArray[np.uint8]:
+def _source(image: Picture, name: str = "image") -> Path | Pillow.Image | NDArray[np.uint8]:
     if isinstance(image, str | os.PathLike):
         return Path(image)
     if isinstance(image, Pillow.Image | np.ndarray):
         return image
     raise InputError(
-        f"image is {shown(image)}; give a path, a Pillow image, or an RGB uint8 array of shape "
+        f"{name} is {shown(image)}; give a path, a Pillow image, or an RGB uint8 array of shape "
         "(height, width, 3)."
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from sam3_image.crops import Exemplar, Eye, Looks, count, find_in_parts, refine
 from sam3_image.decode import (
     Image,
     decode,
@@ -25,11 +26,11 @@ from sam3_image.decode import (
 )
 from sam3_image.errors import shown
 from sam3_image.masks import Detections
-from sam3_image.model import Find, Reading, locate, weight_files
+from sam3_image.model import Find, Pick, Reading, locate, weight_files
 from sam3_image.request import Request
 from sam3_image.serving.instances import Instances
 from sam3_image.serving.memory import give_back, guarded, settle
-from sam3_image.serving.report import Report
+from sam3_image.serving.report import Report, no_progress
 from sam3_image.serving.settings import Settings
 from sam3_image.serving.workspace import Workspace
 
@@ -66,6 +67,7 @@ class Service:
         """
         self.source = settings.source
         self._limits = settings.limits
+        self._max_tiles = settings.max_tiles
         self._downloads_only = downloads_only
         self._workspace = Workspace()
         self._running = False
@@ -124,16 +126,19 @@ class Service:
         """Raise InputError for what only the model can refuse without an image: long texts."""
         self._segmenter.check(request.prompts.concepts)
 
-    def run(self, image: Any, request: Request) -> Result:
+    def run(
+        self, image: Any, request: Request, progress: Callable[[int, int], None] | None = None
+    ) -> Result:
         """Answer one request with a file; raises UserError.
 
-        image: path of the file. The result's folder lives until the next request: Cog reads the
+        image: path of the file. progress: is called with how many tiles are done, and how many
+        there are. The result's folder lives until the next request: Cog reads the
         file after `predict()` has returned and never deletes it.
         """
         self._running = True
         try:
-            self._workspace.clear(keep=image)
-            return self._run(image, request)
+            self._workspace.clear(keep=(image, request.looks.reference_image))
+            return self._run(image, request, Report(print, progress or no_progress))
         finally:
             self._running = False
 
@@ -147,40 +152,89 @@ class Service:
         report.metrics["instances"] = len(found)
         return Instances(image, found, report.metrics)
 
-    def _run(self, image: Any, request: Request) -> Result:
-        report = Report(print)
+    def _run(self, image: Any, request: Request, report: Report) -> Result:
         with report.stage("total"), guarded(self._segmenter.forget):
             self.check(request)
             with report.stage("decode"):
                 path = require_download(image) if self._downloads_only else Path(image)
+                reference = request.looks.reference_image
+                if self._downloads_only and reference is not None:
+                    require_download(reference, "reference_image")
                 picture = self.open(path)
                 request.output.check_size(picture.size)  # not after minutes of work
+                request.looks.check_size(picture.size, self._max_tiles)
             instances = self.segment(picture, request, report)
             with report.stage("write"):
                 try:
                     path = instances.write(request.output, self._workspace.new())
                 except BaseException:  # half a result on a full disk helps nobody
-                    self._workspace.clear(keep=image)
+                    self._workspace.clear(keep=(image,))
                     raise
         _say_result(instances.detections, path, report)
         return Result(path=path, metrics=report.metrics)
 
     def _segment(self, picture: Image, request: Request, report: Report) -> Detections:
+        looks, prompts = request.looks, request.prompts
         height, width = picture.size
-        side = self._segmenter.side(request.prompts.input_size_percent)
+        looks.check_size(picture.size, self._max_tiles)
+        references = self._references(looks)
+        side = self._segmenter.side(prompts.input_size_percent)
         report.say(
             f"Image: {width}×{height} {picture.format}, encoded at {side}×{side} on "
             f"{self._segmenter.placement}"
         )
-        ask = request.prompts.on(picture.size)
+        ask = looks.ask(prompts, picture.size)
         report.say(f"Prompt: {ask}")
+        eye = Eye(self._segmenter, side, prompts.mask_threshold)
+        if looks.parts and isinstance(ask, Find):
+            found = self._find_in_parts(eye, picture, ask, looks, references, report)
+        else:
+            found = self._look_once(picture, ask, eye, report)
+        if looks.refine:
+            with report.stage("refine"):
+                found = refine(eye, picture.pixels, found)
+        return found
+
+    def _references(self, looks: Looks) -> list[Exemplar]:
+        """Decode the reference image; returns what its boxes show."""
+        if looks.reference_image is None:
+            return []
+        reference = self.open(looks.reference_image)
+        boxes = looks.references(reference.size)
+        return [Exemplar(reference.pixels, box) for box in boxes]
+
+    def _find_in_parts(
+        self,
+        eye: Eye,
+        picture: Image,
+        ask: Find,
+        looks: Looks,
+        references: list[Exemplar],
+        report: Report,
+    ) -> Detections:
+        if references:
+            report.say(f"Reference: {len(references)} examples from another image")
+        if looks.tile_size is not None:
+            tiles = report.metrics["tiles"] = count(picture.size, looks.tile_size)
+            report.say(f"Tiles: {tiles} of {looks.tile_size} pixels, and the image as a whole")
+        with report.stage("find"):
+            return find_in_parts(
+                eye,
+                picture.pixels,
+                ask,
+                tile_size=looks.tile_size,
+                references=references,
+                progress=report.progress,
+            )
+
+    def _look_once(self, picture: Image, ask: Find | Pick, eye: Eye, report: Report) -> Detections:
         with report.stage("encode"):
-            features = self._segmenter.encode(picture.pixels, side)
+            features = self._segmenter.encode(picture.pixels, eye.side)
         if features.cached:
             report.say("Encoder skipped: this image was encoded before")
         report.metrics["encoder_cached"] = int(features.cached)
         with report.stage("find" if isinstance(ask, Find) else "pick"):
-            found = self._segmenter.segment(features, ask, request.prompts.mask_threshold)
+            found = self._segmenter.segment(features, ask, eye.mask_threshold)
         if isinstance(ask, Find):
             _warn_if_crowded(found, ask, self._segmenter.queries, report)
         return found
@@ -196,7 +250,7 @@ def _warn_if_crowded(instances: Detections, request: Find, queries: int, report:
         if count >= CROWDED * queries:
             report.say(
                 f"Warning: {count} instances of {shown(text)}; the model finds at most "
-                f"{queries}, so some may be missing. Cut the image into parts to get all."
+                f"{queries}, so some may be missing. Give a tile_size to get all."
             )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sam3_image.decode import Limits
+from sam3_image.decode import Limits, whole_number
 from sam3_image.model import DEFAULT, Placement, Reference, Source
+
+MAX_TILES = 400  # so that one request does not occupy the model for minutes
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,7 @@ class Settings:
     SAM 3 it answers as.
 
     kept_features: bytes on the device for features of images that may be asked for again.
+    max_tiles: how many tiles one request may ask for.
     """
 
     source: Source
@@ -22,6 +25,7 @@ class Settings:
     limits: Limits
     reference: Reference = DEFAULT
     kept_features: int = 512 << 20  # four to eight pictures at full size
+    max_tiles: int = MAX_TILES
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -31,4 +35,5 @@ class Settings:
             placement=Placement.from_environment(environment),
             limits=Limits.from_environment(environment),
             reference=Reference.from_environment(environment),
+            max_tiles=whole_number(environment, "SAM3_MAX_TILES", MAX_TILES),
         )

@@ -48,14 +48,14 @@ class Workspace:
             return False
         return os.access(self.folder, os.W_OK | os.X_OK)
 
-    def clear(self, keep: object = None) -> None:
-        """Remove everything but the file `keep`, the input of the request that now begins."""
+    def clear(self, keep: tuple[object, ...] = ()) -> None:
+        """Remove everything but the files `keep`, inputs of the request that now begins."""
         try:
             entries = list(self.folder.iterdir())
         except OSError:
             return
         for entry in entries:
-            if entry == keep:
+            if entry in (file for file in keep if isinstance(file, Path)):
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)

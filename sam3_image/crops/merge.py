@@ -1,0 +1,93 @@
+"""What several looks saw of one picture → each object once, whole.
+
+Three kinds of looks overlap: tiles, the picture as a whole, and closer looks at what no tile holds
+whole. Everything here compares masks of one concept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from sam3_image.crops.seen import Seen, hull, shared
+from sam3_image.crops.windows import Box
+
+# Share of the smaller of two masks that lies in the other one from which they are one object.
+SAME = 0.5
+# IoU of two masks from which they also show the same of it.
+EQUAL = 0.5
+
+
+@dataclass(frozen=True)
+class Merged:
+    """kept: each object once. doubtful: what another look has to decide, best score first."""
+
+    kept: list[Seen]
+    doubtful: list[Seen]
+
+
+def merge(tiles: Iterable[Seen], overview: Iterable[Seen], tile_size: int) -> Merged:
+    """Combine what the tiles and the look at the whole picture saw of one concept.
+
+    An object no longer than the tiles' overlap lies whole in one tile at least, so of these only
+    what a tile holds whole counts. What a border cuts is part of an object that is whole
+    elsewhere, unless it reaches beyond the overlap: then, if nothing whole covers it, it is
+    doubtful. So is what the overview saw alone although a tile would show it more closely.
+    """
+    overlap = tile_size // 4
+    seen = list(tiles)
+    kept = unique(one for one in seen if one.whole)
+    doubtful: list[Seen] = []
+    for one in unique([one for one in overview if one.consistent and one.extent > overlap]):
+        kept, alone = _with_overview(kept, one)
+        if alone and one.extent <= tile_size / 2:
+            doubtful.append(one)
+        elif alone:
+            kept.append(one)
+    deep = [one for one in seen if one.consistent and overlap < one.depth < math.inf]
+    doubtful += [one for one in deep if not any(_within(one, other) for other in kept)]
+    return Merged(kept, sorted(doubtful, key=lambda one: -one.score))
+
+
+def unique(instances: Iterable[Seen]) -> list[Seen]:
+    """Keep, of instances that are one object, the one with the best score."""
+    kept: list[Seen] = []
+    for one in sorted(instances, key=lambda one: -one.score):
+        if not any(same(one, other) for other in kept):
+            kept.append(one)
+    return kept
+
+
+def same(one: Seen, other: Seen) -> bool:
+    """Whether two masks show one object: half of the smaller one lies in the other."""
+    return shared(one, other) >= SAME * min(one.area, other.area)
+
+
+def groups(doubtful: Iterable[Seen]) -> list[tuple[Seen, Box]]:
+    """Return pieces that overlap as one: the best of them, and the box around all."""
+    found: list[list[Seen]] = []
+    for one in doubtful:
+        mine = [group for group in found if any(shared(one, other) for other in group)]
+        found = [group for group in found if group not in mine]
+        found.append([other for group in mine for other in group] + [one])
+    best = [(max(group, key=lambda one: one.score), group) for group in found]
+    return [(first, hull(one.around for one in group)) for first, group in best]
+
+
+def _with_overview(kept: list[Seen], one: Seen) -> tuple[list[Seen], bool]:
+    """Weigh one instance of the overview; returns those of the tiles, and if it is one more."""
+    common = [shared(one, other) for other in kept]
+    for index, (count, other) in enumerate(zip(common, kept, strict=True)):
+        if count >= EQUAL * (one.area + other.area - count):
+            best = max(one.score, other.score)
+            return [*kept[:index], replace(other, score=best), *kept[index + 1 :]], False
+    if sum(common) >= SAME * one.area:  # a blur of several objects
+        return kept, False
+    # Parts of a large object that look like one themselves in a tile.
+    parts = [count >= SAME * other.area for count, other in zip(common, kept, strict=True)]
+    return [other for part, other in zip(parts, kept, strict=True) if not part], True
+
+
+def _within(one: Seen, other: Seen) -> bool:
+    return shared(one, other) >= SAME * one.area

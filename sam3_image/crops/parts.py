@@ -1,0 +1,46 @@
+"""find with tiles, with a reference, or with both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam3_image.crops.looks import Eye
+from sam3_image.crops.reference import Exemplar, Exemplars
+from sam3_image.crops.seen import detections, seen
+from sam3_image.crops.tiles import Progress, Tiles
+from sam3_image.crops.windows import Window, count
+from sam3_image.masks import Detections
+from sam3_image.model import Find
+
+
+def find_in_parts(
+    eye: Eye,
+    pixels: NDArray[np.uint8],
+    request: Find,
+    *,
+    tile_size: int | None,
+    references: Sequence[Exemplar] = (),
+    progress: Progress = lambda done, total: None,
+) -> Detections:
+    """Return the instances that `request` asks for, best score first.
+
+    pixels: (H, W, 3) uint8 RGB. request: in pixels of it.
+    tile_size: in pixels; None for one look, as is a picture that is no larger than a tile.
+    references: what to find looks like them.
+    progress: called with how many tiles are done, and how many there are.
+    """
+    size = pixels.shape[0], pixels.shape[1]
+    own = [
+        Exemplar(pixels, box, label)
+        for box, label in zip(request.boxes, request.labels, strict=True)
+    ]
+    exemplars = Exemplars(own, references)
+    if tile_size is not None and count(size, tile_size) > 1:
+        return Tiles(eye, pixels, request, exemplars, tile_size).find(progress)
+    window, prompts = Window.whole(size), range(len(request.concepts))
+    question = exemplars.question(pixels, window, request.concepts, request.threshold, prompts)
+    found = eye.overview(question)
+    return found if not question.strip else detections(list(seen(question, found, size)), size)

@@ -1,0 +1,155 @@
+"""An instance as one look shows it: where in the picture, and whether the look holds all of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sam3_image.crops.looks import Question
+from sam3_image.crops.windows import Box, Window
+from sam3_image.masks import Detections, Maps, Mask, Packed, Regions
+
+# IoU of the model's box with the box around the mask below which an answer contradicts itself.
+# Where objects are far too small, masks are smeared over several of them while boxes are not.
+CONSISTENT = 0.5
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An instance in one look.
+
+    box: of the model, around: tightly around the mask; both xyxy in pixels of the picture.
+    area: pixels of the mask.
+    depth: how deep it reaches into the window from the inner border that cuts it, in pixels, the
+        least where several do; infinity where none does: the look holds all of it.
+    consistent: whether the model's box and mask agree.
+    """
+
+    prompt: int
+    concept: str
+    score: float
+    presence: float
+    box: Box
+    around: Box
+    area: int
+    depth: float
+    consistent: bool
+    packed: Packed
+
+    @property
+    def whole(self) -> bool:
+        """Whether no border within the picture cuts it."""
+        return math.isinf(self.depth)
+
+    @property
+    def extent(self) -> float:
+        """Return the longer side of the box around the mask."""
+        return longer(self.around)
+
+
+def seen(question: Question, found: Detections, size: tuple[int, int]) -> Iterator[Seen]:
+    """Yield what was found, in a picture of `size`, but for what lies in the strip."""
+    for index, mask in enumerate(found.masks()):
+        inside = _right_of(mask, question.strip)
+        area = inside.area
+        if not area or 2 * area < mask.area:
+            continue
+        window, own = question.window, tuple(map(float, found.boxes[index]))
+        x, y = window.x0 - question.strip, window.y0
+        moved = Mask(inside.inside, inside.y + y, inside.x + x, size)
+        box = own[0] + x, own[1] + y, own[2] + x, own[3] + y
+        around: Box = tuple(map(float, moved.box))  # type: ignore[assignment]
+        yield Seen(
+            prompt=question.prompts[int(found.prompts[index])],
+            concept=found.concepts[index],
+            score=float(found.scores[index]),
+            presence=float(found.presence[index]),
+            box=box,
+            around=around,
+            area=area,
+            depth=_depth(around, window, size, _cell(found, mask.size)),
+            consistent=box_iou(box, around) >= CONSISTENT,
+            packed=Packed.of(moved),
+        )
+
+
+def detections(instances: Sequence[Seen], size: tuple[int, int]) -> Detections:
+    """Return the instances of a picture of `size`, best score first."""
+    return Detections(
+        size=size,
+        source=Regions(tuple(one.packed for one in instances)),
+        boxes=np.array([one.box for one in instances], dtype=np.float32).reshape(-1, 4),
+        scores=np.array([one.score for one in instances], dtype=np.float32),
+        presence=np.array([one.presence for one in instances], dtype=np.float32),
+        concepts=tuple(one.concept for one in instances),
+        candidates=np.zeros(len(instances), dtype=np.int64),
+        prompts=np.array([one.prompt for one in instances], dtype=np.int64),
+    ).sorted()
+
+
+def shared(one: Seen, other: Seen) -> int:
+    """Return how many pixels are in both masks."""
+    x0, y0, x1, y1 = intersection(one.around, other.around)
+    if x1 <= x0 or y1 <= y0:  # most pairs: nothing to unpack
+        return 0
+    return one.packed.mask().shared(other.packed.mask())
+
+
+def intersection(one: Box, other: Box) -> Box:
+    """Return the box that two boxes share; its corners change places if there is none."""
+    return (
+        max(one[0], other[0]),
+        max(one[1], other[1]),
+        min(one[2], other[2]),
+        min(one[3], other[3]),
+    )
+
+
+def hull(boxes: Iterable[Box]) -> Box:
+    """Return the smallest box around all of them."""
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return min(x0), min(y0), max(x1), max(y1)
+
+
+def box_iou(one: Box, other: Box) -> float:
+    """Return the intersection over union of two boxes."""
+    common = _area(intersection(one, other))
+    union = _area(one) + _area(other) - common
+    return common / union if union > 0 else 0.0
+
+
+def longer(box: Box) -> float:
+    """Return the longer side of a box."""
+    return max(box[2] - box[0], box[3] - box[1])
+
+
+def _area(box: Box) -> float:
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def _right_of(mask: Mask, column: int) -> Mask:
+    """Return the mask without what lies left of a column of its picture."""
+    cut = max(0, column - mask.x)
+    return Mask(mask.inside[:, cut:], mask.y, mask.x + cut, mask.size) if cut else mask
+
+
+def _cell(found: Detections, size: tuple[int, int]) -> float:
+    """Return the side of a map's cell in pixels: masks are no finer than that."""
+    if not isinstance(found.source, Maps):
+        return 1.0
+    cells = found.source.values.shape[1:]
+    return max(pixels / count for pixels, count in zip(size, cells, strict=True))
+
+
+def _depth(around: Box, window: Window, size: tuple[int, int], margin: float) -> float:
+    x0, y0, x1, y1 = around
+    borders = (
+        (window.x0 > 0 and x0 - window.x0 <= margin, x1 - window.x0),
+        (window.y0 > 0 and y0 - window.y0 <= margin, y1 - window.y0),
+        (window.x1 < size[1] and window.x1 - x1 <= margin, window.x1 - x0),
+        (window.y1 < size[0] and window.y1 - y1 <= margin, window.y1 - y0),
+    )
+    return min((depth for cut, depth in borders if cut), default=math.inf)

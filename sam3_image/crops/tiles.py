@@ -1,0 +1,118 @@
+"""find in a picture that is too large for one look: tiles, the whole, and closer looks.
+
+Every tile is asked like a picture of its own. What is longer than the tiles' overlap may lie whole
+in none of them; it comes from the look at the whole picture, or from a closer look at a square
+around the piece that a tile saw. So no mask is ever put together from pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam3_image.crops.looks import Eye, Question
+from sam3_image.crops.merge import groups, merge, same, unique
+from sam3_image.crops.reference import Exemplars
+from sam3_image.crops.seen import Seen, detections, hull, longer, seen
+from sam3_image.crops.windows import Box, Window, around, grid
+from sam3_image.masks import Detections
+from sam3_image.model import Find
+
+# A closer look at an object that the look cuts again is widened, at most so often.
+ROUNDS = 3
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """An object to look at more closely: one instance of it, and a box around all that was seen."""
+
+    one: Seen
+    box: Box
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A picture, what to find in it, and how to cut it.
+
+    pixels: (H, W, 3) uint8 RGB. request: in pixels of the picture.
+    exemplars: what the objects look like, shown beside each part that does not hold it.
+    tile_size: side of the tiles in pixels.
+    """
+
+    eye: Eye
+    pixels: NDArray[np.uint8]
+    request: Find
+    exemplars: Exemplars
+    tile_size: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the picture."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    def find(self, progress: Progress) -> Detections:
+        """Return each object once and whole, with its best score; best first.
+
+        progress: called with how many tiles are done, and how many there are.
+        """
+        everything = range(len(self.request.concepts))
+        whole = self._question(Window.whole(self.size), everything)
+        overview = list(seen(whole, self.eye.overview(whole), self.size))
+        windows = grid(self.size, self.tile_size)
+        tiles: list[Seen] = []
+        asked = (self._question(window, everything) for window in windows)
+        for done, (question, found) in enumerate(self.eye.look(asked), start=1):
+            tiles += seen(question, found, self.size)
+            progress(done, len(windows))
+        kept, targets = [], []
+        for prompt in everything:
+            mine = merge(_of(tiles, prompt), _of(overview, prompt), self.tile_size)
+            kept += mine.kept
+            targets += [_Target(one, box) for one, box in groups(mine.doubtful)]
+        targets.sort(key=lambda target: -target.one.score)
+        # A picture full of pieces must not take much longer than its tiles.
+        kept += self._closer(targets[: len(windows)])
+        each = [unique(_of(kept, prompt)) for prompt in everything]
+        return detections([one for own in each for one in own], self.size)
+
+    def _closer(self, targets: Sequence[_Target]) -> list[Seen]:
+        """Look at a square around each target; returns what that shows of it, if anything."""
+        found = []
+        for _ in range(ROUNDS):
+            asked = [(target, self._window(target)) for target in targets]
+            # The look at the whole picture was the first of all.
+            asked = [(own, window) for own, window in asked if window.size != self.size]
+            questions = (self._question(window, [own.one.prompt]) for own, window in asked)
+            targets = []
+            for (own, _), (question, answer) in zip(asked, self.eye.look(questions), strict=True):
+                again = [
+                    one
+                    for one in seen(question, answer, self.size)
+                    if one.consistent and same(one, own.one)
+                ]
+                complete = [one for one in again if one.whole]
+                if complete:
+                    found.append(max(complete, key=lambda one: one.score))
+                elif again:
+                    best = max(again, key=lambda one: one.score)
+                    targets.append(_Target(best, hull([own.box, best.around])))
+        return found
+
+    def _window(self, target: _Target) -> Window:
+        """Return a square in which the object takes half the side at most, or of a tile's size."""
+        return around(target.box, max(self.tile_size, 2 * longer(target.box)), self.size)
+
+    def _question(self, window: Window, prompts: Sequence[int]) -> Question:
+        concepts = [self.request.concepts[index] for index in prompts]
+        return self.exemplars.question(
+            self.pixels, window, concepts, self.request.threshold, prompts
+        )
+
+
+def _of(instances: Iterable[Seen], prompt: int) -> Iterator[Seen]:
+    return (one for one in instances if one.prompt == prompt)
