@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sam3_image.model.device import Placement
 from sam3_image.model.weights.checkpoint import Checkpoint
-from sam3_image.model.weights.reading import Reading
+from sam3_image.model.weights.loading import Reading
 from tests.cog_server import REPOSITORY
 from tests.hub import TOKEN, Hub
 

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Sam3Model, Sam3TrackerModel, Sam3VideoConfig
 
+from sam3_image.errors import CheckpointError
 from sam3_image.model.device import Placement
-from sam3_image.model.weights import reading
+from sam3_image.model.weights import loading
 from sam3_image.model.weights.checkpoint import DETECTOR_NAMES, TRACKER_NAMES
 from sam3_image.model.weights.download import store
-from sam3_image.model.weights.loading import Loaded, load
-from sam3_image.model.weights.reading import FLOAT32_PARTS, Reading, weight_files
+from sam3_image.model.weights.loading import FLOAT32_PARTS, Loaded, Reading, load, weight_files
 
 KINDS = [Sam3Model, Sam3TrackerModel]
 TENSOR = "detector_model.dot_product_scoring.query_proj.weight"
@@ -65,7 +65,7 @@ def test_the_size_of_pieces_makes_no_difference(
 ):
     placement = Placement(torch.device("cpu"), dtype)
     whole = Reading(weight_files(weights), placement).weights().tensors
-    monkeypatch.setattr(reading, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(loading, "PIECE_BYTES", 1000)
     small = Reading(weight_files(weights), placement).weights().tensors
     assert whole.keys() == small.keys()
     assert all(torch.equal(tensor, small[name]) for name, tensor in whole.items())
@@ -94,7 +94,7 @@ def test_half_the_bytes_compute_the_same(weights: Path, tmp_path: Path):
 def test_numbers_of_an_unknown_kind_are_refused(tmp_path: Path):
     path = tmp_path / "model.safetensors"
     save_file({"weight": torch.zeros(4).to(torch.float8_e4m3fn)}, path)
-    with pytest.raises(ValueError, match="F8_E4M3"):
+    with pytest.raises(CheckpointError, match="F8_E4M3"):
         Reading([path], Placement(torch.device("cpu"), torch.float32)).weights()
 
 

@@ -89,8 +89,8 @@ def not_finite(folder: Path) -> None:
     ("broken", "words"),
     [
         (truncated, [WEIGHTS, "bytes", "incomplete"]),
-        (no_header, [WEIGHTS, "no safetensors"]),
-        (only_a_pickle, ["no .safetensors", "never loaded"]),
+        (no_header, [WEIGHTS, "not a safetensors"]),
+        (only_a_pickle, ["no .safetensors", "never loaded", "script/convert-weights"]),
         (no_config, ["config.json", "facebook/sam3"]),
         (broken_config, ["config.json", "JSON"]),
         (another_model, ["'clip'", "not SAM 3"]),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sam3_image.model.segmenter import Segmenter, merged
     from sam3_image.model.weights.checkpoint import Checkpoint
     from sam3_image.model.weights.download import store
-    from sam3_image.model.weights.reading import Reading, weight_files
+    from sam3_image.model.weights.loading import Reading, weight_files
     from sam3_image.model.weights.source import DEMO, Source, locate
 
 _MODULES = {
@@ -36,7 +36,7 @@ _MODULES = {
     "Placement": "device",
     "Point": "geometry",
     "Prompts": "prompt_inputs",
-    "Reading": "weights.reading",
+    "Reading": "weights.loading",
     "Reference": "reference",
     "Segmenter": "segmenter",
     "Source": "weights.source",
@@ -48,7 +48,7 @@ _MODULES = {
     "merged": "segmenter",
     "read_boxes": "geometry",
     "store": "weights.download",
-    "weight_files": "weights.reading",
+    "weight_files": "weights.loading",
 }
 
 __all__ = [

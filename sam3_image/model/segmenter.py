@@ -27,7 +27,7 @@ from sam3_image.model.prompts import Find, Pick
 from sam3_image.model.reference import DEFAULT, Reference
 from sam3_image.model.texts import Texts
 from sam3_image.model.weights.checkpoint import Checkpoint
-from sam3_image.model.weights.reading import Reading
+from sam3_image.model.weights.loading import Reading
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Segmenter:
         )
         self._finder = Finder(detector, self._texts, self._encoder, placement, reference)
         self._picker: Picker | None = None
-        if checkpoint.has_tracker:
+        if checkpoint.architecture.has_tracker:
             tracker = checkpoint.tracker(weights, detector)
             self._picker = Picker(tracker, self._encoder, placement, reference)
 

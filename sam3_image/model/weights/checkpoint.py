@@ -1,31 +1,32 @@
 """Weights: where they are, that they are whole and SAM 3's, and onto the device in one dtype.
 
 The folder is laid out as `facebook/sam3`: `config.json` (a `Sam3VideoConfig`), tokenizer files and
-safetensors with the keys `detector_model.*`, `tracker_neck.*` and `tracker_model.*`. Pickles are
-never opened. transformers only warns about missing weights and fills them with noise; here every
-doubt is an error, raised within seconds.
+safetensors with the keys `detector_model.*`, `tracker_neck.*` and `tracker_model.*`. Or it holds
+the detector alone, as `Sam3Model.save_pretrained` writes it. Pickles are never opened. transformers
+only warns about missing weights and fills them with noise; here every doubt is an error, raised
+within seconds.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, CLIPTokenizer, PreTrainedModel, Sam3Model, Sam3TrackerModel
+from transformers import AutoConfig, CLIPTokenizer, PreTrainedModel, Sam3TrackerModel
 
 from sam3_image.errors import CheckpointError, shown
+from sam3_image.model.architecture import DETECTORS, Architecture
 from sam3_image.model.reference import Reference
-from sam3_image.model.weights.loading import load
-from sam3_image.model.weights.reading import Reading, Weights, weight_files
+from sam3_image.model.weights.loading import Reading, Weights, load, weight_files
+from sam3_image.model.weights.source import conversion
+from sam3_image.model.weights.tensor_file import read_entries
+from sam3_image.model.weights.tokenizer import first_line, read_tokenizer
 
-TOKENIZERS = ("tokenizer.json", "vocab.json")
-MODEL_TYPES = ("sam3_video", "sam3")
 # How many faulty weights an error names.
 NAMED = 3
 # How the names of each half begin in a checkpoint of both → in its class. A checkpoint of the
@@ -43,20 +44,26 @@ class Checkpoint:
     """A folder of weights that was found to be complete on disk; nothing is loaded yet."""
 
     folder: Path
-    config: Any  # Sam3VideoConfig or Sam3Config
+    config: Any  # Sam3VideoConfig, Sam3Config or Sam3LiteTextConfig
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
         """Check configuration and files of `folder`; raises CheckpointError."""
-        config = _read_config(folder)
         files = weight_files(folder)
+        pickles = sorted([*folder.glob("*.pt"), *folder.glob("*.pth")])
+        if pickles and not files:
+            raise CheckpointError(
+                f"There is no .safetensors file in {folder}, and pickles are never loaded. "
+                f"{conversion(pickles[0])}"
+            )
+        config = _read_config(folder)
         if not files:
             raise CheckpointError(
                 f"There is no .safetensors file in {folder}. Fetch the weights again with "
                 "script/download-weights (pickled .pt and .bin files are never loaded)."
             )
         for file in files:
-            _check_whole(file)
+            read_entries(file)
         return cls(folder=folder, config=config)
 
     @property
@@ -65,9 +72,9 @@ class Checkpoint:
         return weight_files(self.folder)
 
     @property
-    def has_tracker(self) -> bool:
-        """Whether the half for task='visual' is in this checkpoint."""
-        return getattr(self.config, "tracker_config", None) is not None
+    def architecture(self) -> Architecture:
+        """What this checkpoint is, among those of the family."""
+        return Architecture.of(self.config)
 
     @property
     def bytes_on_disk(self) -> int:
@@ -75,20 +82,8 @@ class Checkpoint:
         return sum(file.stat().st_size for file in self.files)
 
     def tokenizer(self) -> CLIPTokenizer:
-        """The CLIP tokenizer of the text encoder; raises CheckpointError if it is not there."""
-        # Without its files transformers makes a tokenizer that knows no word, and says nothing.
-        if not any((self.folder / name).is_file() for name in TOKENIZERS):
-            raise CheckpointError(
-                f"There is no tokenizer in {self.folder} ({' or '.join(TOKENIZERS)}). "
-                "Fetch the weights again with script/download-weights."
-            )
-        try:
-            return CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
-        except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(
-                f"The tokenizer in {self.folder} cannot be loaded ({_first_line(error)}). "
-                "Fetch the weights again with script/download-weights."
-            ) from None
+        """Return the CLIP tokenizer of the text encoder; raises CheckpointError."""
+        return read_tokenizer(self.folder)
 
     def weights(self, reading: Reading) -> Weights:
         """What `reading` brings of this folder's files; raises CheckpointError."""
@@ -99,25 +94,31 @@ class Checkpoint:
         except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
             raise self._unusable(error) from None
 
-    def detector(self, weights: Weights, reference: Reference) -> Sam3Model:
-        """Return the half that finds concepts, with the vision backbone; raises CheckpointError."""
+    def detector(self, weights: Weights, reference: Reference) -> Any:
+        """Return the half that finds concepts, with the vision backbone.
+
+        A `Sam3Model`, or what else `architecture` says. Raises CheckpointError.
+        """
         config = copy.deepcopy(self.config)
         if reference.layer_norm_eps is not None:
             vision = getattr(config, "detector_config", config).vision_config
             vision.backbone_config.layer_norm_eps = reference.layer_norm_eps
-        return self._load(Sam3Model, config, weights, DETECTOR_NAMES)
+        return self._load(self.architecture.detector, config, weights, DETECTOR_NAMES)
 
-    def tracker(self, weights: Weights, detector: Sam3Model) -> Sam3TrackerModel:
-        """The half that picks objects, on the backbone of `detector`; raises CheckpointError.
+    def tracker(self, weights: Weights, detector: Any) -> Sam3TrackerModel:
+        """Return the half that picks objects, on the backbone of `detector`.
 
         Only its own neck, prompt encoder and mask decoder are built: the backbone is more than
-        half of all weights and is the same module in memory. Only where `has_tracker`.
+        half of all weights and is the same module in memory. Only where `architecture.has_tracker`.
+        Raises CheckpointError.
         """
         config = copy.deepcopy(self.config)
         # A backbone without layers is what transformers builds and throws away here.
         config.tracker_config.vision_config.backbone_config.num_hidden_layers = 0
         tracker = self._load(Sam3TrackerModel, config, weights, TRACKER_NAMES)
         tracker.vision_encoder.backbone = detector.vision_encoder.backbone
+        head = tracker.mask_decoder.iou_prediction_head
+        head.sigmoid_output = self.architecture.iou_is_sigmoid
         return tracker
 
     def _load(
@@ -140,7 +141,7 @@ class Checkpoint:
 
     def _unusable(self, error: Exception) -> CheckpointError:
         return CheckpointError(
-            f"The weights in {self.folder} cannot be loaded: {_first_line(error)}. "
+            f"The weights in {self.folder} cannot be loaded: {first_line(error)}. "
             "Fetch them again with script/download-weights."
         )
 
@@ -152,6 +153,11 @@ def _read_config(folder: Path) -> Any:
             f"{folder} holds no config.json; give SAM3_WEIGHTS a folder laid out as facebook/sam3, "
             "or fetch one with script/download-weights."
         )
+    return read_config(path)
+
+
+def read_config(path: Path) -> Any:
+    """Read a configuration of the SAM 3 family; raises CheckpointError."""
     try:
         found = json.loads(path.read_text()).get("model_type")
     except (OSError, ValueError, AttributeError):
@@ -159,54 +165,29 @@ def _read_config(folder: Path) -> Any:
             f"{path} is not a readable JSON object; fetch the weights again with "
             "script/download-weights."
         ) from None
-    if found not in MODEL_TYPES:
+    if found not in DETECTORS:
         raise CheckpointError(
             f"{path} describes a model of type {shown(found)}, not SAM 3 "
-            f"({' or '.join(MODEL_TYPES)}). Point SAM3_WEIGHTS at a SAM 3 checkpoint."
+            f"({', '.join(DETECTORS)}). Point SAM3_WEIGHTS at a SAM 3 checkpoint."
         )
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
+        return AutoConfig.from_pretrained(path, local_files_only=True)
     except Exception as error:  # whatever a damaged configuration makes transformers raise
         raise CheckpointError(
-            f"{path} cannot be read as a SAM 3 configuration: {_first_line(error)}. "
+            f"{path} cannot be read as a SAM 3 configuration: {first_line(error)}. "
             "Fetch the weights again with script/download-weights."
         ) from None
-
-
-def _check_whole(file: Path) -> None:
-    """Compare a safetensors file's length with what its header promises, without reading it.
-
-    Layout: 8 bytes header length (little endian), JSON header, tensors at `data_offsets`.
-    """
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length)) if length < size else None
-        if header is None:
-            raise ValueError("header longer than the file")
-        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-        promised = 8 + length + max(ends, default=0)
-    except (OSError, ValueError, KeyError, TypeError, struct.error):
-        raise CheckpointError(
-            f"{file} is not a safetensors file or its start is damaged. "
-            "Fetch it again with script/download-weights."
-        ) from None
-    if size != promised:
-        raise CheckpointError(
-            f"{file} has {size} bytes, but its header promises {promised}: the download is "
-            "incomplete or damaged. Fetch it again with script/download-weights."
-        )
 
 
 def _refuse(folder: Path, fault: str, names: list[str]) -> None:
     if names:
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         raise CheckpointError(
-            f"{len(names)} weights in {folder} are {fault}: {', '.join(names[:NAMED])}{more}. "
+            f"{len(names)} weights in {folder} are {fault}: {listed(names)}. "
             "Fetch the weights again with script/download-weights."
         )
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def listed(names: Sequence[str]) -> str:
+    """Name the first few, for use inside messages."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -21,10 +21,10 @@ from transformers import Sam3TrackerModel
 
 from sam3_image.errors import UserError
 from sam3_image.model.weights.checkpoint import Checkpoint
-from sam3_image.model.weights.reading import FLOAT32_PARTS
+from sam3_image.model.weights.loading import FLOAT32_PARTS, weight_files
 from sam3_image.model.weights.source import BAKED, REPOSITORY, fetch, token_of
 
-LICENCE_PAGE = "https://github.com/facebookresearch/sam3/blob/main/LICENSE"
+LICENSE_PAGE = "https://github.com/facebookresearch/sam3/blob/main/LICENSE"
 TRACKER = "tracker_model."
 
 
@@ -63,9 +63,7 @@ def store(raw: Path, folder: Path) -> None:
         if not file.name.endswith(".safetensors.index.json"):
             shutil.copy2(file, fresh / file.name)
     if not list(raw.glob("LICENSE*")):
-        (fresh / "LICENSE").write_text(
-            f"These weights are under Meta's SAM License: {LICENCE_PAGE}\n"
-        )
+        add_license(fresh)
     config = json.loads((raw / "config.json").read_text())
     config["dtype"] = "bfloat16"
     (fresh / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -74,14 +72,24 @@ def store(raw: Path, folder: Path) -> None:
     fresh.rename(folder)
 
 
+def add_license(folder: Path) -> None:
+    """Say beside the weights under which licence they are."""
+    (folder / "LICENSE").write_text(f"These weights are under Meta's SAM License: {LICENSE_PAGE}\n")
+
+
+def is_for_video(name: str) -> bool:
+    """Whether the weight of that name in a `Sam3VideoModel` is one that no image needs."""
+    video_only = "|".join(Sam3TrackerModel._keys_to_ignore_on_load_unexpected)
+    return name.startswith(TRACKER) and bool(re.match(video_only, name.removeprefix(TRACKER)))
+
+
 def _wanted(raw: Path) -> dict[str, torch.Tensor]:
-    """The weights that images use, by name, in the dtype they are stored in."""
-    video_only = re.compile("|".join(Sam3TrackerModel._keys_to_ignore_on_load_unexpected))
+    """Return the weights that images use, by name, in the dtype they are stored in."""
     kept = {}
-    for file in sorted(raw.glob("*.safetensors")):
+    for file in weight_files(raw):
         with safe_open(file, framework="pt") as weights:
             for name in weights.keys():  # noqa: SIM118 - not a dict
-                if name.startswith(TRACKER) and video_only.match(name.removeprefix(TRACKER)):
+                if is_for_video(name):
                     continue
                 tensor = weights.get_tensor(name)
                 exact = name.startswith(tuple(TRACKER + part for part in FLOAT32_PARTS))

@@ -7,7 +7,7 @@ network), and each has its own message.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,12 @@ class Source:
             folder = Path(named).expanduser()
             if folder.is_dir():
                 return cls(folder=folder)
-            if _is_repository(named):
+            if folder.is_file():
+                raise CheckpointError(
+                    f"SAM3_WEIGHTS is {shown(named)}, a file; it must be a folder. "
+                    f"{conversion(folder)}"
+                )
+            if is_repository(named):
                 return cls(folder=None, repository=named, token=token)
             raise CheckpointError(
                 f"SAM3_WEIGHTS is {shown(named)}, which is neither a folder here nor a Hugging "
@@ -73,6 +78,15 @@ class Source:
         )
 
 
+def conversion(file: Path) -> str:
+    """Say how to make a folder that loads from a checkpoint in one file."""
+    folder = f"weights/{file.stem}"
+    return (
+        f"If it is Meta's checkpoint, convert it once: script/convert-weights {file} {folder} "
+        f"(then SAM3_WEIGHTS={folder})."
+    )
+
+
 def token_of(environment: Mapping[str, str]) -> str | None:
     """The Hugging Face token: HF_TOKEN, else the one that `hf auth login` has stored."""
     return environment.get("HF_TOKEN", "").strip() or hub.get_token()
@@ -83,16 +97,22 @@ def locate(source: Source) -> Path:
     return source.folder or fetch(source.repository, source.token)
 
 
-def fetch(repository: str, token: str | None, folder: Path | None = None) -> Path:
+def fetch(
+    repository: str,
+    token: str | None,
+    folder: Path | None = None,
+    patterns: Sequence[str] = FILES,
+) -> Path:
     """Download what is missing of a repository, resuming; returns the folder.
 
-    folder: where to; None for the hub's own cache. Raises CheckpointError.
+    folder: where to; None for the hub's own cache. patterns: of the files' names.
+    Raises CheckpointError.
     """
     page = f"https://huggingface.co/{repository}"
     try:
         return Path(
             hub.snapshot_download(
-                repository, token=token, local_dir=folder, allow_patterns=list(FILES)
+                repository, token=token, local_dir=folder, allow_patterns=list(patterns)
             )
         )
     except hub_errors.GatedRepoError:
@@ -124,11 +144,12 @@ def fetch(repository: str, token: str | None, folder: Path | None = None) -> Pat
         reason = (
             f"the files cannot be written ({error.strerror}): free space, or choose another folder"
             if disk and isinstance(error, OSError)
-            else "the hub cannot be reached: check the network, or copy the weights into "
-            "weights/sam3 on a machine that has one"
+            else "the hub cannot be reached: check the network, or fetch the repository on a "
+            "machine that has one and copy its files into a folder here"
         )
     raise CheckpointError(f"Cannot fetch {repository}: {reason}.")
 
 
-def _is_repository(name: str) -> bool:
+def is_repository(name: str) -> bool:
+    """Whether that may be the name of a repository on the hub."""
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) is not None
