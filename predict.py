@@ -32,7 +32,7 @@ class Predictor(BasePredictor):
         ),
         prompt: str = Input(
             default="person",
-            description="The concept to find, in a few words (at most 500 characters, 32 tokens). With boxes, the default means the boxes alone",
+            description="The concept to find, in a few words (at most 500 characters; SAM 3 reads 32 tokens, lighter weights fewer). With boxes, the default means the boxes alone",
             max_length=500,
         ),
         threshold: float = Input(

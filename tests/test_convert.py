@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer, Sam3VideoConfig, Sam3VideoModel
 
 from sam3_image.errors import CheckpointError
-from sam3_image.model import Concept, Find, Pick, Placement, Segmenter, Target
+from sam3_image.model import Find, Pick, Placement, Segmenter, Target
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.convert import convert, main
 from sam3_image.model.weights.meta_layout import SAM3
@@ -64,7 +64,7 @@ def answers(folder: Path, pick: bool = True) -> list[np.ndarray]:
     segmenter = Segmenter(Checkpoint.open(folder), CPU)
     pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
     features = segmenter.encode(pixels, segmenter.side(100))
-    found = segmenter.segment(features, Find((Concept("circle"),), 0.0))
+    found = segmenter.segment(features, Find(("circle",), 0.0))
     given = [found.boxes, found.scores]
     if pick:
         picked = segmenter.segment(features, Pick((Target(box=(5, 5, 40, 40)),), True))

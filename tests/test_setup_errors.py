@@ -121,6 +121,10 @@ def test_broken_checkpoint(
     ("environment", "words"),
     [
         ({"SAM3_WEIGHTS": "/no/such/folder"}, ["'/no/such/folder'", "facebook/sam3"]),
+        (
+            {"SAM3_WEIGHTS": str(REPOSITORY / "weights" / "demo" / "model.safetensors")},
+            ["model.safetensors', a file", "script/convert-weights"],
+        ),
         ({"SAM3_DTYPE": "int8"}, ["'int8'", "bfloat16", "float32"]),
         ({"SAM3_DEVICE": "toaster"}, ["'toaster'", "cuda", "cpu"]),
         ({"SAM3_DEVICE": "cuda:99"}, ["'cuda:99'", "SAM3_DEVICE=cpu"]),

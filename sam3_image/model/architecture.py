@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,15 +42,19 @@ class Architecture:
     iou_is_sigmoid: bool
 
     @classmethod
-    def of(cls, config: Any) -> Architecture:
-        """Read a `Sam3VideoConfig`, `Sam3Config` or `Sam3LiteTextConfig`."""
+    def of(cls, config: Any, tokenizer_limit: int = sys.maxsize) -> Architecture:
+        """Read a `Sam3VideoConfig`, `Sam3Config` or `Sam3LiteTextConfig`.
+
+        tokenizer_limit: `model_max_length` of the tokenizer that is there.
+        """
         tracker = getattr(config, "tracker_config", None)
         half = config if tracker is None else config.detector_config
         vision = half.vision_config.backbone_config
         return cls(
             detector=DETECTORS[config.model_type],
             has_tracker=tracker is not None,
-            tokens=half.text_config.max_position_embeddings,
+            # A lite text encoder may have room for more positions than it was trained on.
+            tokens=min(half.text_config.max_position_embeddings, tokenizer_limit),
             queries=half.detr_decoder_config.num_queries,
             side=vision.image_size,
             patch=vision.patch_size,
@@ -57,4 +62,12 @@ class Architecture:
             iou_is_sigmoid=getattr(
                 getattr(tracker, "mask_decoder_config", None), "iou_prediction_use_sigmoid", True
             ),
+        )
+
+    def __str__(self) -> str:
+        """Say in one line for the log what can be asked."""
+        tasks = "concept and visual" if self.has_tracker else "concept only"
+        return (
+            f"Model: {self.detector.__name__}, tasks {tasks}; prompts of at most {self.tokens} "
+            f"tokens, at most {self.queries} instances of one; input {self.side}×{self.side}"
         )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from transformers import Sam3Model
 
 from sam3_image.model import rotary
+from sam3_image.model.architecture import Architecture
 from sam3_image.model.cache import TensorCache, Tensors
 from sam3_image.model.device import Placement
 from sam3_image.model.preprocess import digest, normalise, resize
@@ -67,17 +68,22 @@ class Features:
 class Encoder:
     """Runs the backbone of a detector and keeps features within a byte budget."""
 
-    def __init__(self, detector: Sam3Model, placement: Placement, cache: TensorCache) -> None:
+    def __init__(
+        self,
+        detector: Sam3Model,
+        architecture: Architecture,
+        placement: Placement,
+        cache: TensorCache,
+    ) -> None:
         """Take over the backbone of `detector`, whose attention is replaced in place."""
         self._backbone = detector.vision_encoder.backbone
         self._placement = placement
         self._cache = cache
-        config = self._backbone.config
-        self._full_side: int = config.image_size
+        self._full_side = architecture.side
         # Windows of a resolution that is not a multiple would be padded with empty tokens, which
         # SAM 3 never saw.
-        self._step: int = config.patch_size * config.window_size
-        self._patch: int = config.patch_size
+        self._step = architecture.patch * architecture.window
+        self._patch = architecture.patch
         rotary.install(self._backbone)
 
     def side(self, percent: int) -> int:

@@ -41,11 +41,6 @@ class Finder:
     placement: Placement
     reference: Reference
 
-    @property
-    def queries(self) -> int:
-        """How many instances of one concept the model can find at most (200 for SAM 3)."""
-        return int(self.detector.config.detr_decoder_config.num_queries)
-
     def steps(
         self, features: Features, request: Find, mask_threshold: float
     ) -> list[Callable[[], Detections]]:

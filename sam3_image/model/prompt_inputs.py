@@ -36,8 +36,8 @@ class Prompts(Options):
     prompt: str = Field(
         default=DEFAULT_PROMPT,
         description=(
-            "The concept to find, in a few words (at most 500 characters, 32 tokens). With "
-            "boxes, the default means the boxes alone"
+            "The concept to find, in a few words (at most 500 characters; SAM 3 reads 32 tokens, "
+            "lighter weights fewer). With boxes, the default means the boxes alone"
         ),
     )
     threshold: float = Field(

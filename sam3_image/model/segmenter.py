@@ -62,20 +62,26 @@ class Segmenter:
         self._features = TensorCache(budget.features)
         weights = checkpoint.weights(reading or Reading(checkpoint.files, placement))
         detector = checkpoint.detector(weights, reference)
-        self._encoder = Encoder(detector, placement, self._features)
+        self.architecture = checkpoint.architecture
+        self._encoder = Encoder(detector, self.architecture, placement, self._features)
         self._texts = Texts(
-            detector, checkpoint.tokenizer(), placement.device, TensorCache(budget.texts), reference
+            detector,
+            checkpoint.tokenizer(),
+            placement.device,
+            TensorCache(budget.texts),
+            self.architecture.tokens,
+            reference,
         )
         self._finder = Finder(detector, self._texts, self._encoder, placement, reference)
         self._picker: Picker | None = None
-        if checkpoint.architecture.has_tracker:
+        if self.architecture.has_tracker:
             tracker = checkpoint.tracker(weights, detector)
             self._picker = Picker(tracker, self._encoder, placement, reference)
 
     @property
     def queries(self) -> int:
         """Return how many instances of one concept the model can find at most."""
-        return self._finder.queries
+        return self.architecture.queries
 
     def side(self, input_size_percent: int) -> int:
         """Side in pixels of the square that the encoder reads at that percentage."""

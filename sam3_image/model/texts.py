@@ -27,21 +27,18 @@ class Texts:
     """The text encoder of a detector.
 
     cache: of embeddings and attention masks, by cleaned text.
+    limit: how many tokens the encoder reads, start and end included (32 for SAM 3).
     """
 
     detector: Sam3Model
     tokenizer: CLIPTokenizer
     device: torch.device
     cache: TensorCache
+    limit: int
     reference: Reference
     _tokens: LRUCache[str, Any] = field(default_factory=lambda: LRUCache(KEPT_TEXTS))
     # A tokenizer keeps its padding as state: used by two threads at once it raises.
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def limit(self) -> int:
-        """How many tokens the encoder reads, start and end included (32 for SAM 3)."""
-        return int(self.detector.config.text_config.max_position_embeddings)
 
     def check(self, concepts: Sequence[str]) -> None:
         """Raise InputError for a text with more tokens than the text encoder reads, or none."""
@@ -84,7 +81,7 @@ class Texts:
             if count > self.limit:
                 raise InputError(
                     f"The prompt {shown(text)} has {count} tokens with its start and end marks; "
-                    f"SAM 3 reads at most {self.limit}. Shorten it."
+                    f"these weights read at most {self.limit}. Shorten it."
                 )
             self._tokens[text] = tokens
             return tokens

@@ -93,6 +93,7 @@ class Service:
                 reading,
                 settings.reference,
             )
+        report.say(str(self._segmenter.architecture))
         if settings.source.is_demo:
             report.say(
                 "This is the demo checkpoint: it knows drawn shapes ('red circle', 'star'), "

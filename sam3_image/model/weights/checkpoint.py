@@ -13,6 +13,7 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ DETECTOR_NAMES = {"detector_model.": ""}
 TRACKER_NAMES = {
     "detector_model.vision_encoder.backbone.": "vision_encoder.backbone.",
     "tracker_neck.": "vision_encoder.neck.",
+    # transformers writes it twice for a model that was not itself loaded from a checkpoint.
+    "tracker_model.tracker_model.": "",
     "tracker_model.": "",
 }
 
@@ -71,10 +74,10 @@ class Checkpoint:
         """The safetensors files, in order."""
         return weight_files(self.folder)
 
-    @property
+    @cached_property
     def architecture(self) -> Architecture:
-        """What this checkpoint is, among those of the family."""
-        return Architecture.of(self.config)
+        """What this checkpoint is, among those of the family; raises CheckpointError."""
+        return Architecture.of(self.config, self.tokenizer().model_max_length)
 
     @property
     def bytes_on_disk(self) -> int:
