@@ -27,6 +27,7 @@ from sam3_image.cli import main
 from sam3_image.errors import CheckpointError, InputError
 from sam3_image.model import Find, Pick, Placement, Segmenter, Target
 from sam3_image.model.preprocess import pixel_values
+from sam3_image.model.reference import TRANSFORMERS
 from sam3_image.model.weights.checkpoint import Checkpoint
 from tests.cog_server import REPOSITORY, CogServer
 
@@ -95,7 +96,7 @@ def test_finds_what_transformers_finds(
 ) -> None:
     folder: Path = request.getfixturevalue(name)
     plain = kind.from_pretrained(folder)
-    segmenter = Segmenter(Checkpoint.open(folder), CPU)
+    segmenter = Segmenter(Checkpoint.open(folder), CPU, reference=TRANSFORMERS)
     pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
     side = segmenter.side(100)
     tokens = segmenter._texts.tokenizer(

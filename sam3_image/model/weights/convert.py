@@ -31,6 +31,7 @@ from transformers.initialization import no_init_weights
 from sam3_image.errors import CheckpointError, UserError, shown
 from sam3_image.model.architecture import Architecture
 from sam3_image.model.device import Placement
+from sam3_image.model.reference import META
 from sam3_image.model.weights import tensor_file
 from sam3_image.model.weights.checkpoint import listed, read_config
 from sam3_image.model.weights.download import add_license, is_for_video
@@ -43,9 +44,6 @@ DETECTOR = "detector_model."
 # the heads. transformers' detector has weights for it nevertheless.
 UNREAD = "detector_model.vision_encoder.neck.fpn_layers.3."
 UNREAD_OF_TRACKER = "tracker_neck.fpn_layers.3."
-# Of Meta's vision transformer; transformers' own default is 1e-6.
-LAYER_NORM_EPSILON = 1e-5
-
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -146,7 +144,7 @@ def _config(path: Path | None, layout: Layout, tracker: bool) -> Any:
     else:
         config = Sam3VideoConfig()
         for part in (config.detector_config, config.tracker_config):
-            part.vision_config.backbone_config.layer_norm_eps = LAYER_NORM_EPSILON
+            part.vision_config.backbone_config.layer_norm_eps = META.layer_norm_eps
     if not tracker:
         config = getattr(config, "detector_config", config)
         config.architectures = ["Sam3Model"]
