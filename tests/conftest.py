@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
+from tests import client_scenes
 from tests.browser import Visit, chromium
+from tests.client_scenes import Scene
 from tests.cog_server import REPOSITORY, CogServer
 from tests.web_server import WebServer
 
@@ -63,6 +65,12 @@ def visit(browser: Browser, web: WebServer) -> Iterator[Visit]:
     """A fresh look at the page in a wide window."""
     with Visit(browser, web.url) as looking:
         yield looking
+
+
+@pytest.fixture(scope="session")
+def scenes(server: CogServer) -> list[Scene]:
+    """Drawn pictures with the answers of Cog's /predictions."""
+    return client_scenes.make(server)
 
 
 @pytest.fixture(scope="module")

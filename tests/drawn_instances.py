@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,3 +101,21 @@ def canvas_of(pixels: Pixels, instances: Detections, style: Style | None = None)
 def overlay(pixels: Pixels, instances: Detections, style: Style) -> Pixels:
     """The picture with every instance tinted."""
     return canvas_of(pixels, instances, style).overlay(instances)
+
+
+def filled(rings: list[Any], size: tuple[int, int]) -> Bools:
+    """Even-odd filling, a pixel being in when its centre is; no library, so no convention."""
+    crossings = np.zeros((size[0], size[1] + 1), dtype=np.int64)
+    if rings:
+        starts = np.concatenate([np.asarray(r, dtype=np.float64) for r in rings])
+        stops = np.concatenate(
+            [np.roll(np.asarray(r, dtype=np.float64), -1, axis=0) for r in rings]
+        )
+        low, high = np.minimum(starts[:, 1], stops[:, 1]), np.maximum(starts[:, 1], stops[:, 1])
+        first, end = np.ceil(low - 0.5).astype(int), np.ceil(high - 0.5).astype(int)
+        edge = np.repeat(np.arange(len(starts)), end - first)  # once for each row that it crosses
+        row = np.arange(len(edge)) - np.repeat(np.cumsum(end - first) - end, end - first)
+        (x0, y0), (x1, y1) = starts[edge].T, stops[edge].T
+        crossing = x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+        np.add.at(crossings, (row, np.ceil(crossing - 0.5).astype(int)), 1)
+    return (crossings.cumsum(axis=1)[:, :-1] % 2).astype(bool)

@@ -22,7 +22,7 @@ from sam3_image.masks.detections import Detections
 from sam3_image.masks.mask import Mask
 from sam3_image.output import annotations, png
 from sam3_image.output.annotations import Annotations
-from tests.drawn_instances import Bools, disc, instances_of, many_masks, photo, ring
+from tests.drawn_instances import Bools, disc, filled, instances_of, many_masks, photo, ring
 
 # pycocotools 2.0.11 makes NumPy 2 warn at every decoding.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -46,24 +46,6 @@ def masks_for(size: tuple[int, int]) -> list[Bools]:
         return many_masks(120, size, seed=size[0])
     rng = np.random.default_rng(size[0])
     return [np.zeros(size, bool), np.ones(size, bool), *(rng.random((6, *size)) > 0.5)]
-
-
-def filled(rings: list[Any], size: tuple[int, int]) -> Bools:
-    """Even-odd filling, a pixel being in when its centre is; no library, so no convention."""
-    crossings = np.zeros((size[0], size[1] + 1), dtype=np.int64)
-    if rings:
-        starts = np.concatenate([np.asarray(r, dtype=np.float64) for r in rings])
-        stops = np.concatenate(
-            [np.roll(np.asarray(r, dtype=np.float64), -1, axis=0) for r in rings]
-        )
-        low, high = np.minimum(starts[:, 1], stops[:, 1]), np.maximum(starts[:, 1], stops[:, 1])
-        first, end = np.ceil(low - 0.5).astype(int), np.ceil(high - 0.5).astype(int)
-        edge = np.repeat(np.arange(len(starts)), end - first)  # once for each row that it crosses
-        row = np.arange(len(edge)) - np.repeat(np.cumsum(end - first) - end, end - first)
-        (x0, y0), (x1, y1) = starts[edge].T, stops[edge].T
-        crossing = x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-        np.add.at(crossings, (row, np.ceil(crossing - 0.5).astype(int)), 1)
-    return (crossings.cumsum(axis=1)[:, :-1] % 2).astype(bool)
 
 
 def iou(first: Bools, second: Bools) -> float:

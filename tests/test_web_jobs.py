@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from sam3_image.errors import InputError
-from sam3_image.web.jobs import Busy, File, Gone, Job, Jobs, Outcome, Shelf
+from sam3_image.web.jobs import Job, Jobs, Outcome
+from sam3_image.web.shelf import Busy, File, Gate, Gone, Shelf
 
 
 class Clock:
@@ -147,3 +148,13 @@ def test_ids_cannot_be_guessed() -> None:
     ids = asyncio.run(run())
     assert len(ids) == 50
     assert all(len(name) >= 24 and name.isalnum() for name in ids)
+
+
+def test_a_gate_has_so_many_places() -> None:
+    gate = Gate(2)
+    with gate.place(), gate.place(), pytest.raises(Busy, match="2 requests are"), gate.place():
+        pass
+    with pytest.raises(ZeroDivisionError), gate.place():
+        raise ZeroDivisionError
+    with gate.place(), gate.place():
+        pass

@@ -58,6 +58,24 @@ def trace(mask: Mask) -> list[Part]:
     return [Part(ring, tuple(holes.get(index, ()))) for index, ring in outer.items()]
 
 
+def outlines(mask: Mask) -> list[NDArray[np.int32]]:
+    """Return the outer contour of each part through the centers of its outermost pixels.
+
+    Each is (n, 2) int32 x, y; n is 1 for a single pixel and 2 for a line. Drawn with OpenCV's
+    `fillPoly`, which fills the contour's own pixels too, they give the mask with its holes filled.
+    Clients that draw polygons themselves mostly do it like that; `trace` is exact for all others.
+    """
+    if not mask.inside.size:
+        return []
+    contours, _ = cv2.findContours(
+        mask.inside.view(np.uint8),
+        cv2.RETR_EXTERNAL,
+        cv2.CHAIN_APPROX_SIMPLE,
+        offset=(mask.x, mask.y),
+    )
+    return [np.asarray(contour[:, 0], dtype=np.int32) for contour in contours]
+
+
 def _ring(contour: NDArray[np.int32], mask: Mask) -> Ring:
     """One contour of the mask enlarged twice, as a ring in the image."""
     # Pixels 2i and 2i + 1 of the enlarged mask are the first and last of pixel i, and the

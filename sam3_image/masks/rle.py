@@ -37,6 +37,11 @@ def run_lengths(mask: Mask) -> NDArray[np.int64]:
     return lengths[:-1] if lengths.size > 1 and lengths[-1] == 0 else lengths
 
 
+def row_lengths(mask: Mask) -> NDArray[np.int64]:
+    """Return the same row by row: lengths of the runs of 0, 1, 0, 1, … from the top left pixel."""
+    return run_lengths(Mask(mask.inside.T, mask.x, mask.y, mask.size[::-1]))
+
+
 def _flips(mask: Mask) -> NDArray[np.int64]:
     """Positions in column order at which the mask changes from 0 to 1 or back; sorted."""
     rows, columns = mask.inside.shape

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sam3_image.model.encoder import Features, Square
     from sam3_image.model.finder import Finder
     from sam3_image.model.geometry import Box, Point, fit_boxes, read_boxes
-    from sam3_image.model.prompt_inputs import Prompts
+    from sam3_image.model.prompt_inputs import MAX_PROMPTS, Prompts
     from sam3_image.model.prompts import VISUAL, Find, Pick, Target
     from sam3_image.model.reference import DEFAULT, Reference
     from sam3_image.model.segmenter import Segmenter, merged
@@ -32,6 +32,7 @@ _MODULES = {
     "Features": "encoder",
     "Find": "prompts",
     "Finder": "finder",
+    "MAX_PROMPTS": "prompt_inputs",
     "Pick": "prompts",
     "Placement": "device",
     "Point": "geometry",
@@ -54,6 +55,7 @@ _MODULES = {
 __all__ = [
     "DEFAULT",
     "DEMO",
+    "MAX_PROMPTS",
     "VISUAL",
     "Box",
     "CacheBudget",

@@ -4,7 +4,7 @@ from sam3_image.output.colors import PALETTE
 from sam3_image.output.export import annotate, draw, unwritable, write
 from sam3_image.output.options import Output
 from sam3_image.output.pictures import preview
-from sam3_image.output.png import available_cores
+from sam3_image.output.png import available_cores, encode_mask
 
 __all__ = [
     "PALETTE",
@@ -12,6 +12,7 @@ __all__ = [
     "annotate",
     "available_cores",
     "draw",
+    "encode_mask",
     "preview",
     "unwritable",
     "write",

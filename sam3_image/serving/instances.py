@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3_image.decode import Image
-from sam3_image.masks import Detections, Mask
+from sam3_image.masks import Detections, Mask, Selection
 from sam3_image.output import Output, annotate, draw, unwritable, write
 
 if TYPE_CHECKING:
@@ -33,6 +33,20 @@ class Instances:
     image: Image = field(repr=False)
     detections: Detections = field(repr=False)
     metrics: Mapping[str, float | int | str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def joined(
+        cls, parts: Sequence[tuple[Instances, Sequence[int]]], selection: Selection
+    ) -> Instances:
+        """Return several answers about one image as one, best score first, with one selection.
+
+        parts: at least one answer, each with the indices that its prompts get in the new one.
+        """
+        found = [
+            replace(part.detections, prompts=np.asarray(places, dtype=np.int64)[part.prompts])
+            for part, places in parts
+        ]
+        return cls(parts[0][0].image, selection.apply(Detections.joined(found).sorted()))
 
     def __len__(self) -> int:
         return len(self.detections)

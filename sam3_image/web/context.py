@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from starlette.routing import BaseRoute
 
 from sam3_image.web.fetch import Fetcher
-from sam3_image.web.jobs import MAX_FILES, File, Jobs, Shelf
+from sam3_image.web.jobs import Jobs
 from sam3_image.web.pictures import Pictures
 from sam3_image.web.segmentation import Segmentation
 from sam3_image.web.settings import WebSettings
+from sam3_image.web.shelf import MAX_FILES, File, Gate, Shelf
 
 if TYPE_CHECKING:
     from sam3_image.web.endpoint import Endpoint
@@ -25,7 +26,7 @@ class Context:
     """What the routes work with.
 
     segmentation: the way to the model, with `await`. pictures: those sent before, by content.
-    fetcher: for URLs that a request names.
+    fetcher: for URLs that a request names. gate: bounds the requests of clients at one time.
     jobs: work that a client asks about later. files: what clients uploaded, by id.
     names: ids of pictures by the names that clients gave them.
     """
@@ -34,7 +35,8 @@ class Context:
     segmentation: Segmentation
     pictures: Pictures
     fetcher: Fetcher
-    jobs: Jobs = field(default_factory=Jobs)
+    gate: Gate
+    jobs: Jobs
     files: Shelf[File] = field(default_factory=lambda: Shelf("file", MAX_FILES))
     names: Shelf[str] = field(default_factory=lambda: Shelf("image_id", MAX_NAMES))
 

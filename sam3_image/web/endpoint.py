@@ -27,7 +27,7 @@ from sam3_image.errors import ImageError, InputError, UserError, shown
 from sam3_image.web.answers import problem, status_of
 from sam3_image.web.context import Context, Group
 from sam3_image.web.guard import bearer, is_token
-from sam3_image.web.jobs import Busy, Gone
+from sam3_image.web.shelf import Busy, Gone
 
 NO_TOKEN = (
     "This server asks for a token (SAM3_TOKEN where it runs): give it to the client as its API "
@@ -98,7 +98,8 @@ class Endpoint:
 
         async def answer(http: Request) -> Response:
             try:
-                return await self._answer(http, context)
+                with context.gate.place() if self.body else contextlib.nullcontext():
+                    return await self._answer(http, context)
             except UserError as error:
                 return problem(_status(error, self.refused), str(error))
             except ClientDisconnect:
@@ -156,6 +157,12 @@ def refusal(error: ValidationError) -> str:
     name = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
     if first["type"] == "missing":
         return f"{name} is missing; give it."
+    if first["type"] in ("too_long", "too_short"):
+        bound = first["ctx"].get("max_length", first["ctx"].get("min_length"))
+        word = "most" if first["type"] == "too_long" else "least"
+        return (
+            f"{name} has {first['ctx']['actual_length']} entries; at {word} {bound} are accepted."
+        )
     if first["type"] == "extra_forbidden":
         return f"{name} is not a field here; leave it out, or check its spelling."
     reason = first["msg"].removeprefix("Value error, ")

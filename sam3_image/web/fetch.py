@@ -54,7 +54,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def connect(address: str, port: int, seconds: float) -> socket.socket:
-    """A connection to an address (never a name); raises OSError."""
+    """Return a connection to an address (never a name); raises OSError."""
     return socket.create_connection((address, port), timeout=seconds)
 
 
@@ -80,19 +80,19 @@ class Fetcher:
     )
 
     async def get(self, url: str, authorization: str | None = None) -> bytes:
-        """The content at `url`; raises FetchError.
+        """Return the content at `url`; raises FetchError.
 
         authorization: a header for the server of that URL, not for one that it redirects to.
         """
         return await self._on_thread(partial(self._follow, url, authorization))
 
     async def post(self, url: str, body: bytes, authorization: str | None = None) -> bytes:
-        """The answer to JSON sent to `url`, by the same rules; redirects are not followed."""
+        """Return the answer to JSON sent to `url`, by the same rules, but without redirects."""
         return await self._on_thread(partial(self._send, url, body, authorization))
 
     def check(self, url: str) -> None:
         """Raise FetchError for a URL that is not fetched whatever it resolves to."""
-        parts = _split(url)
+        parts = split(url)
         if self.policy == OFF and not self._is_trusted(parts):
             raise FetchError(
                 f"{shown(url)} is a URL, and this server fetches none (SAM3_FETCH_URLS=off); send "
@@ -103,13 +103,13 @@ class Fetcher:
         return await asyncio.get_running_loop().run_in_executor(self.threads, call)
 
     def _is_trusted(self, parts: SplitResult) -> bool:
-        return self.trusted is not None and _origin(parts) == _origin(_split(self.trusted))
+        return self.trusted is not None and _origin(parts) == _origin(split(self.trusted))
 
     def _follow(self, url: str, authorization: str | None) -> bytes:
         deadline = time.monotonic() + self.max_seconds
-        first = _origin(_split(url))
+        first = _origin(split(url))
         for _ in range(MAX_REDIRECTS + 1):
-            secret = authorization if _origin(_split(url)) == first else None
+            secret = authorization if _origin(split(url)) == first else None
             status, location, content = self._once(url, None, secret, deadline)
             if status not in REDIRECTS or not location:
                 return _successful(url, status, content)
@@ -129,7 +129,7 @@ class Fetcher:
     ) -> tuple[int, str | None, bytes]:
         """(status, Location, content) of one GET, or of a POST where there is a body."""
         self.check(url)
-        parts = _split(url)
+        parts = split(url)
         headers = {"User-Agent": "sam3-image", "Accept-Encoding": "identity"}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -220,8 +220,8 @@ def is_public(address: str) -> bool:
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 
-def _split(url: str) -> SplitResult:
-    """The parts of an http(s) URL with a host; raises FetchError for any other text."""
+def split(url: str) -> SplitResult:
+    """Return the parts of an http(s) URL with a host; raises FetchError for any other text."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in PORTS and bool(parts.hostname) and parts.port != 0

@@ -1,21 +1,15 @@
-"""Work that a client starts now and asks about later, and the files that it uploads before.
-
-Everything here is bounded: in how many, in bytes, and in age. What is over a bound goes, the
-oldest first; whoever asks for it later is told that it is gone. Used from the event loop only, so
-nothing takes a lock.
-"""
+"""Work that a client starts now and asks about later."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
 
 from sam3_image.errors import UserError, shown
+from sam3_image.web.shelf import MAX_BYTES, MAX_SECONDS, Busy, File, Gone, Shelf, new_id
 
 STARTING, RUNNING = "starting", "processing"
 SUCCEEDED, FAILED, CANCELED = "succeeded", "failed", "canceled"
@@ -23,103 +17,13 @@ FINISHED = (SUCCEEDED, FAILED, CANCELED)
 
 MAX_JOBS = 512
 MAX_UNFINISHED = 64
-MAX_FILES = 256
-MAX_BYTES = 512_000_000
-MAX_SECONDS = 3600.0
-
-T = TypeVar("T")
-
-
-class Gone(UserError):
-    """What a client asks for was never here, or is no longer kept (HTTP 404)."""
-
-
-class Busy(UserError):
-    """More is waiting than is accepted (HTTP 429)."""
-
-
-@dataclass
-class _Kept(Generic[T]):
-    item: T
-    size: int
-    since: float
-
-
-class Shelf(Generic[T]):
-    """Things by id. clock: seconds that only grow."""
-
-    def __init__(
-        self,
-        name: str,
-        max_count: int,
-        max_bytes: int = MAX_BYTES,
-        max_seconds: float = MAX_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._name = name
-        self._max_count, self._max_bytes, self._max_seconds = max_count, max_bytes, max_seconds
-        self._clock = clock
-        self._kept: OrderedDict[str, _Kept[T]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._kept
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of everything that is kept."""
-        return sum(kept.size for kept in self._kept.values())
-
-    def put(self, key: str, item: T, size: int = 0) -> None:
-        """Keep `item`, anew if it was kept before, at the cost of the oldest."""
-        self._kept.pop(key, None)
-        self._kept[key] = _Kept(item, size, self._clock())
-        self._sweep()
-
-    def get(self, key: str) -> T:
-        """What is kept by this id; raises Gone."""
-        self._sweep()
-        if key not in self._kept:
-            raise Gone(
-                f"No {self._name} {shown(key)} is kept here: it never was, or it is older than "
-                f"{self._max_seconds:g} s, or newer ones took its place. Send it again."
-            )
-        return self._kept[key].item
-
-    def values(self) -> Iterator[T]:
-        """Everything that is kept, the newest first."""
-        self._sweep()
-        return (kept.item for kept in reversed(list(self._kept.values())))
-
-    def _sweep(self) -> None:
-        oldest = self._clock() - self._max_seconds
-        while self._kept:
-            first = next(iter(self._kept.values()))
-            over = len(self._kept) > self._max_count or self.bytes > self._max_bytes
-            if first.since >= oldest and not (over and len(self._kept) > 1):
-                return
-            _, gone = self._kept.popitem(last=False)
-            if isinstance(gone.item, Job):
-                gone.item.cancel()
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a result, or one that was uploaded."""
-
-    name: str
-    media_type: str
-    content: bytes
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job made. metrics: numbers by name, as /predictions gives them."""
+    """What a job made."""
 
     files: tuple[File, ...]
-    metrics: dict[str, float | int] = field(default_factory=dict)
 
 
 Work = Callable[[], Awaitable[Outcome]]
@@ -135,9 +39,9 @@ class Job:
     """
 
     def __init__(
-        self, kind: str, about: dict[str, object], work: Work, held: int, told: Told | None
+        self, kind: str, about: dict[str, Any], work: Work, held: int, told: Told | None
     ) -> None:
-        self.id = secrets.token_urlsafe(18).replace("_", "0").replace("-", "1")
+        self.id = new_id()
         self.kind = kind
         self.about = about
         self._held = held
@@ -214,13 +118,15 @@ class Jobs:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_unfinished, self._max_bytes = max_unfinished, max_bytes
-        self._shelf: Shelf[Job] = Shelf("job", max_jobs, max_bytes, max_seconds, clock)
+        self._shelf: Shelf[Job] = Shelf(
+            "job", max_jobs, max_bytes, max_seconds, clock, gone=Job.cancel
+        )
 
     def start(
         self,
         kind: str,
         work: Work,
-        about: dict[str, object] | None = None,
+        about: dict[str, Any] | None = None,
         held: int = 0,
         told: Told | None = None,
     ) -> Job:
@@ -228,7 +134,10 @@ class Jobs:
         waiting = [job for job in self._shelf.values() if not job.finished]
         size = sum(job.size for job in waiting) + held
         if len(waiting) >= self._max_unfinished or (waiting and size > self._max_bytes):
-            raise Busy(f"{len(waiting)} jobs are waiting, which is all that may: try again later.")
+            raise Busy(
+                f"{len(waiting)} jobs are waiting, which is all that may "
+                "(SAM3_WEB_MAX_WAITING where the server runs): try again later."
+            )
 
         def changed(job: Job) -> None:
             if job.id in self._shelf:  # its place in the order is that of its last change

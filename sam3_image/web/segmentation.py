@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 
 from sam3_image.decode import Image
+from sam3_image.masks import Selection
 from sam3_image.output import preview
 from sam3_image.request import Request
 from sam3_image.web.pictures import Picture, Pictures
@@ -46,6 +47,19 @@ class Segmentation:
     async def segment(self, image: Image, request: Request) -> Instances:
         """The instances that a request asks for in a picture."""
         return await self.call(self._segment, image, request)
+
+    async def segment_all(
+        self,
+        image: Image,
+        questions: Sequence[tuple[Request, Sequence[int]]],
+        selection: Selection,
+    ) -> Instances:
+        """Return the instances of several requests as one answer, with one selection.
+
+        questions: each with the indices that its prompts get in the answer.
+        """
+        parts = [(await self.segment(image, request), places) for request, places in questions]
+        return await self.call(parts[0][0].joined, parts, selection)
 
     async def file(self, image: Image, request: Request) -> tuple[str, bytes]:
         """Name and content of the file that `predict()` would give."""

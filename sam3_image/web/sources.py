@@ -18,7 +18,7 @@ ALLOWED = "https://…, http://… and data:image/…;base64,…: send the image
 
 
 async def from_url(text: str, fetcher: Fetcher) -> bytes:
-    """The bytes behind a `data:` or http(s) URL; raises ImageError or FetchError."""
+    """Return the bytes behind a `data:` or http(s) URL; raises ImageError or FetchError."""
     if text[:5].lower() == "data:":
         return from_data_url(text)
     if text[:7].lower() == "http://" or text[:8].lower() == "https://":
@@ -27,7 +27,7 @@ async def from_url(text: str, fetcher: Fetcher) -> bytes:
 
 
 def from_data_url(text: str) -> bytes:
-    """The bytes in a `data:` URL, base64 or percent-encoded; raises ImageError."""
+    """Return the bytes in a `data:` URL, base64 or percent-encoded; raises ImageError."""
     head, comma, content = text.partition(",")
     if not comma:
         raise ImageError(
@@ -39,7 +39,7 @@ def from_data_url(text: str) -> bytes:
 
 
 def from_base64(text: str) -> bytes:
-    """The bytes in a base64 text; a `data:` URL is accepted too. Raises ImageError.
+    """Return the bytes in a base64 text; a `data:` URL is accepted too. Raises ImageError.
 
     A file name that a client mistook for a file arrives here as text, so the error quotes it.
     """
@@ -57,6 +57,11 @@ def from_base64(text: str) -> bytes:
     return content
 
 
+def to_base64(content: bytes) -> str:
+    """Return the bytes as base64 text."""
+    return base64.b64encode(content).decode("ascii")
+
+
 def data_url(content: bytes, media_type: str) -> str:
-    """The bytes as a `data:` URL."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+    """Return the bytes as a `data:` URL."""
+    return f"data:{media_type};base64,{to_base64(content)}"

@@ -1,0 +1,51 @@
+"""The image of a Label Studio task, fetched with the token of whoever runs this server.
+
+Label Studio sends no token that could download its uploads, and a request must not decide where a
+token goes: both the address of Label Studio and the token are settings of this server.
+"""
+
+from __future__ import annotations
+
+import json
+
+from sam3_image.errors import InputError, shown
+from sam3_image.web.context import Context
+from sam3_image.web.fetch import FetchError
+from sam3_image.web.sources import from_url
+
+
+async def read_task_image(address: str, context: Context) -> bytes:
+    """Return the bytes of an image that a task names; raises InputError and FetchError.
+
+    address: a path on Label Studio (/data/upload/…), a URL, or a data URL.
+    """
+    settings = context.settings
+    base = settings.label_studio_url
+    if address.startswith("/"):
+        if base is None:
+            raise InputError(
+                f"the task's image is {shown(address)}, a file of Label Studio; set "
+                "SAM3_LABEL_STUDIO_URL (and SAM3_LABEL_STUDIO_TOKEN) where this server runs."
+            )
+        address = base.rstrip("/") + address
+    if base is None or not address.startswith(base.rstrip("/") + "/"):
+        return await from_url(address, context.fetcher)
+    return await context.fetcher.get(address, await _authorization(context, base))
+
+
+async def _authorization(context: Context, base: str) -> str | None:
+    """Return the header for Label Studio: a personal token is changed for a short-lived one."""
+    token = context.settings.label_studio_token
+    if not token:
+        return None
+    if token.count(".") != 2:  # a legacy token, which is used as it is
+        return f"Token {token}"
+    body = json.dumps({"refresh": token}).encode()
+    try:
+        answer = await context.fetcher.post(base.rstrip("/") + "/api/token/refresh/", body)
+        return f"Bearer {json.loads(answer)['access']}"
+    except (FetchError, ValueError, KeyError, TypeError):
+        raise FetchError(
+            "Label Studio did not accept SAM3_LABEL_STUDIO_TOKEN; give the personal access token "
+            "of a user who may see the project."
+        ) from None

@@ -1,0 +1,233 @@
+"""Routes of a Label Studio machine learning backend, under /label-studio.
+
+Batch predictions look for every label of the project. Interactive ones take the points and boxes
+that a person just drew. Masks come back as brush labels, or as polygons where the project has only
+those. Coordinates are percent of the upright image.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from sam3_image.errors import InputError, UserError, shown
+from sam3_image.masks import Mask, Selection, polygons
+from sam3_image.model import MAX_PROMPTS
+from sam3_image.request import Request
+from sam3_image.web import brush
+from sam3_image.web.endpoint import Body, Call, Endpoint, group
+from sam3_image.web.label_config import Control, LabelConfig
+from sam3_image.web.label_files import read_task_image
+
+if TYPE_CHECKING:
+    from sam3_image.serving import Instances
+
+PREFIX = "/label-studio"
+VERSION = "sam3-image"
+
+Region = dict[str, Any]
+
+
+class SetupBody(Body):
+    """What Label Studio says of a project; nothing of it is used or kept."""
+
+    project: str | None = None
+
+
+class SetupAnswer(Body):
+    """Tasks that have a prediction of this version are not sent again."""
+
+    model_version: str
+
+
+class Task(Body):
+    """An image to label. data: by the names in the project's configuration."""
+
+    id: int | None = None
+    data: dict[str, Any]
+
+
+class Context(Body):
+    """What a person drew: keypoints and rectangles."""
+
+    result: list[Region] = Field(default_factory=list)
+
+
+class Params(Body):
+    """context: None asks for batch predictions."""
+
+    context: Context | None = None
+
+
+class PredictBody(Body):
+    """Tasks of one project."""
+
+    tasks: list[Task] = Field(min_length=1)
+    label_config: str = Field(max_length=200_000)
+    params: Params = Field(default_factory=Params)
+
+
+class Prediction(Body):
+    """The regions found in one task. score: the mean of theirs."""
+
+    model_version: str
+    result: list[Region]
+    score: float | None = None
+
+
+class PredictAnswer(Body):
+    """One prediction for each task, in their order."""
+
+    results: list[Prediction]
+
+
+async def health(_: Call[None]) -> dict[str, str]:
+    """Say that the server is there."""
+    return {"status": "UP", "model_class": VERSION}
+
+
+async def setup(_: Call[SetupBody]) -> SetupAnswer:
+    """Return the version of the model; called before every list, batch and opened task."""
+    return SetupAnswer(model_version=VERSION)
+
+
+async def versions(_: Call[None]) -> dict[str, list[str]]:
+    """All versions."""
+    return {"versions": [VERSION]}
+
+
+async def webhook(_: Call[None]) -> dict[str, str]:
+    """Events of the project, of which none matters here."""
+    return {"status": "ok"}
+
+
+async def predict(call: Call[PredictBody]) -> PredictAnswer:
+    """Predictions for tasks: by the project's labels, or by what a person drew."""
+    config = LabelConfig.parse(call.body.label_config)
+    answers: list[Prediction] = []
+    failed: UserError | None = None
+    for task in call.body.tasks:
+        try:
+            answers.append(await _predict(call, config, task))
+        except UserError as error:
+            failed = error
+    if failed is not None and (not answers or len(call.body.tasks) == 1):
+        raise failed
+    # One broken image must not cost the others: to a single answer for several tasks Label Studio
+    # replies by asking for them one by one.
+    return PredictAnswer(results=answers[:1] if failed else answers)
+
+
+async def _predict(call: Call[PredictBody], config: LabelConfig, task: Task) -> Prediction:
+    address = task.data.get(config.image_key)
+    if not isinstance(address, str):
+        raise InputError(
+            f"the task has {shown(address)} for {shown(config.image_key)}; it must be the URL of "
+            "an image."
+        )
+    segmentation = call.context.segmentation
+    drawn = call.body.params.context
+    picture = await segmentation.open(await read_task_image(address, call.context))
+    if drawn is None:
+        found = await _every_label(call, config.output.labels, picture.image)
+        labels = list(found.concepts)
+    else:
+        request, label = _drawn_request(drawn.result, picture.image.size)
+        found = await segmentation.segment(picture.image, request)
+        labels = [label] * len(found)
+    return await segmentation.call(_prediction, found, labels, config.output)
+
+
+async def _every_label(call: Call[Any], labels: tuple[str, ...], image: Any) -> Instances:
+    questions = []
+    for first in range(0, len(labels), MAX_PROMPTS):
+        chunk = labels[first : first + MAX_PROMPTS]
+        request = Request.from_inputs(prompts=list(chunk))
+        questions.append((request, range(first, first + len(chunk))))
+    return await call.context.segmentation.segment_all(image, questions, Selection())
+
+
+def _drawn_request(regions: list[Region], size: tuple[int, int]) -> tuple[Request, str]:
+    """Return the request of keypoints and rectangles, and the label that the person had chosen."""
+    height, width = size
+    points, point_labels, boxes = [], [], []
+    label = ""
+    for region in regions:
+        value = region.get("value", {})
+        try:
+            x, y = float(value["x"]) / 100 * width, float(value["y"]) / 100 * height
+            if "width" in value and "height" in value:
+                right, bottom = float(value["width"]) / 100, float(value["height"]) / 100
+                boxes.append([x, y, x + right * width, y + bottom * height])
+            else:
+                points.append([x, y])
+                point_labels.append(int(bool(region.get("is_positive", True))))
+        except (KeyError, TypeError, ValueError):
+            raise InputError(
+                f"a region of the context is {shown(region)}; only keypoints and rectangles are "
+                "understood."
+            ) from None
+        label = label or _label(region)
+    request = Request.from_inputs(
+        task="visual",
+        points=points or None,
+        point_labels=point_labels or None,
+        boxes=boxes or None,
+    )
+    return request, label
+
+
+def _label(region: Region) -> str:
+    value = region.get("value", {})
+    for key in (region.get("type"), "keypointlabels", "rectanglelabels", "labels"):
+        labels = value.get(key) if isinstance(key, str) else None
+        if isinstance(labels, list) and labels and isinstance(labels[0], str):
+            return labels[0]
+    return ""
+
+
+def _prediction(found: Instances, labels: list[str], output: Control) -> Prediction:
+    regions = []
+    for mask, label, score in zip(found.iter_masks(), labels, found.scores, strict=True):
+        regions += _regions(mask, label, float(score), output)
+    score = float(found.scores.mean()) if len(found) else None
+    return Prediction(model_version=VERSION, result=regions, score=score)
+
+
+def _regions(mask: Mask, label: str, score: float, output: Control) -> list[Region]:
+    """One brush region, or a polygon for each part of the mask."""
+    height, width = mask.size
+    if output.is_brush:
+        values: list[Region] = [{"format": "rle", "rle": brush.encode(mask)}]
+    else:
+        scale = [100 / width, 100 / height]
+        values = [
+            {"points": (part.outer * scale).tolist(), "closed": True}
+            for part in polygons.trace(mask)
+        ]
+    return [
+        {
+            "id": secrets.token_hex(5),
+            "from_name": output.name,
+            "to_name": output.to_name,
+            "type": output.type,
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "value": {**value, output.type: [label] if label else []},
+            "score": score,
+        }
+        for value in values
+    ]
+
+
+GROUP = group(
+    "label-studio",
+    Endpoint("GET", f"{PREFIX}/health", health),
+    Endpoint("POST", f"{PREFIX}/setup", setup, SetupBody, SetupAnswer),
+    Endpoint("POST", f"{PREFIX}/predict", predict, PredictBody, PredictAnswer),
+    Endpoint("POST", f"{PREFIX}/webhook", webhook),
+    Endpoint("GET", f"{PREFIX}/versions", versions),
+)
