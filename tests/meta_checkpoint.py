@@ -25,7 +25,8 @@ def random_state(config: Sam3VideoConfig, seed: int = 0) -> State:
         if tensor.numel() <= 1 << 20:  # the rest is random already
             state[name] = torch.randn_like(tensor)
     shared = "tracker_model.shared_image_embedding.positional_embedding"
-    state["tracker_model.prompt_encoder.shared_embedding.positional_embedding"] = state[shared]
+    twin = "tracker_model.prompt_encoder.shared_embedding.positional_embedding"
+    state[twin] = state[shared].clone()
     return state
 
 
@@ -59,9 +60,7 @@ def main(folder: Path) -> None:
     """Write full-size random weights in both layouts, for a run of the command by hand."""
     folder.mkdir(parents=True, exist_ok=True)
     state = random_state(Sam3VideoConfig())
-    save_file(
-        {n: t.clone().contiguous() for n, t in state.items()}, folder / "expected.safetensors"
-    )
+    save_file(state, folder / "expected.safetensors")
     torch.save({"model": meta_state(state)}, folder / "sam3.pt")
 
 

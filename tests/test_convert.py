@@ -199,15 +199,16 @@ def test_what_a_training_saves_has_no_first_word(ours: State, run: Any) -> None:
 
 def test_sam31_answers_as_sam3_with_the_same_weights(ours: State, run: Any, tmp_path: Path) -> None:
     """Its layout lacks a feature level that nobody reads, and its IoU estimate is not a sigmoid."""
-    # transformers adds it at another level where there are four.
     meta = meta_state(ours)
-    meta["tracker.no_mem_embed"] = torch.zeros_like(meta["tracker.no_mem_embed"])
+    for leaf in ("weight", "bias"):  # else all are 0 or 1
+        meta[f"tracker.sam_mask_decoder.iou_prediction_head.layers.2.{leaf}"] *= 0.01
     plain = answers(run(meta))
     (tmp_path / "converted").rename(tmp_path / "sam3")
     later = answers(run(as_sam31(meta)))
     for one, other in zip(plain[:2], later[:2], strict=True):
         np.testing.assert_array_equal(one, other)
-    np.testing.assert_allclose(1 / (1 + np.exp(-later[2].astype(float))), plain[2], rtol=1e-5)
+    np.testing.assert_allclose(1 / (1 + np.exp(-later[2].astype(float))), plain[2], rtol=1e-4)
+    assert len(set(plain[2].round(3))) > 1
 
 
 class Wicked:

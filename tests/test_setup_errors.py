@@ -125,7 +125,7 @@ def test_broken_checkpoint(
             {"SAM3_WEIGHTS": str(REPOSITORY / "weights" / "demo" / "model.safetensors")},
             ["model.safetensors', a file", "script/convert-weights"],
         ),
-        ({"SAM3_DTYPE": "int8"}, ["'int8'", "bfloat16", "float32"]),
+        ({"SAM3_DTYPE": "int4"}, ["'int4'", "bfloat16", "float32", "int8 on a CPU"]),
         ({"SAM3_DEVICE": "toaster"}, ["'toaster'", "cuda", "cpu"]),
         ({"SAM3_DEVICE": "cuda:99"}, ["'cuda:99'", "SAM3_DEVICE=cpu"]),
     ],

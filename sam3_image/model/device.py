@@ -13,16 +13,22 @@ from dataclasses import dataclass
 import torch
 
 from sam3_image.errors import DeviceError, shown
+from sam3_image.model.processor import Processor
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 @dataclass(frozen=True)
 class Placement:
-    """The compute device and the dtype of weights and features."""
+    """The compute device and the dtype of weights and features.
+
+    products: what matrix products are computed in where that is not `dtype`, on a CPU: bfloat16
+        (linear layers and convolutions) or int8 (linear layers of the vision encoder).
+    """
 
     device: torch.device
     dtype: torch.dtype
+    products: torch.dtype | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Placement:
@@ -34,15 +40,65 @@ class Placement:
         name = environment.get("SAM3_DTYPE", "").strip()
         if not name:
             return cls(device=device, dtype=_default_dtype(device))
+        if name == "int8":
+            return cls._int8(device)
         if name not in DTYPES:
             raise DeviceError(
-                f"SAM3_DTYPE is {shown(name)}; allowed are {', '.join(DTYPES)}. "
+                f"SAM3_DTYPE is {shown(name)}; allowed are {', '.join(DTYPES)}, and int8 on a CPU. "
                 "Unset it for the default (bfloat16 on CUDA, float32 on the CPU)."
             )
+        if device.type == "cpu" and name == "bfloat16":
+            return cls(device, torch.float32, torch.bfloat16)
         return cls(device=device, dtype=DTYPES[name])
 
+    @classmethod
+    def _int8(cls, device: torch.device) -> Placement:
+        if device.type != "cpu":
+            raise DeviceError(
+                f"SAM3_DTYPE is 'int8', which is for a CPU, but the model runs on {device}. Unset "
+                "it for the device's default, or set SAM3_DEVICE=cpu."
+            )
+        if not Processor.here().has_int8:
+            raise DeviceError(
+                "SAM3_DTYPE is 'int8', but this processor has no instructions for it (VNNI or "
+                "AMX). Unset it for float32."
+            )
+        return cls(device, torch.float32, torch.int8)
+
+    def advice(self, processor: Processor | None = None) -> str | None:
+        """Return a line for the log where another dtype would be faster on a CPU, else None.
+
+        processor: None for the one of this machine.
+        """
+        if self.device.type != "cpu":
+            return None
+        processor = processor or Processor.here()
+        if self.products is torch.bfloat16 and not processor.fast_bfloat16:
+            has = "slow" if processor.has_bfloat16 else "no"
+            return (
+                f"Warning: this processor has {has} instructions for bfloat16; products in float32 "
+                "are faster here. Unset SAM3_DTYPE"
+                + (", or set it to int8." if processor.has_int8 else ".")
+            )
+        faster = [name for name, has in _speeds(processor).items() if has]
+        if self.products is not None or self.dtype is not torch.float32 or not faster:
+            return None
+        return (
+            f"This processor computes faster with SAM3_DTYPE={' or '.join(faster)}, at slightly "
+            "different masks and scores (docs/weights.md)."
+        )
+
     def __str__(self) -> str:
-        return f"{self.device} in {str(self.dtype).removeprefix('torch.')}"
+        products = "" if self.products is None else f", matrix products in {_name(self.products)}"
+        return f"{self.device} in {_name(self.dtype)}{products}"
+
+
+def _speeds(processor: Processor) -> dict[str, bool]:
+    return {"bfloat16": processor.fast_bfloat16, "int8": processor.has_int8}
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _device(name: str) -> torch.device:

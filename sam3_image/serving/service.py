@@ -94,6 +94,9 @@ class Service:
                 settings.reference,
             )
         report.say(str(self._segmenter.architecture))
+        advice = settings.placement.advice()
+        if advice:
+            report.say(advice)
         if settings.source.is_demo:
             report.say(
                 "This is the demo checkpoint: it knows drawn shapes ('red circle', 'star'), "

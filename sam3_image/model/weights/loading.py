@@ -27,6 +27,7 @@ import torch
 from sam3_image.errors import CheckpointError, shown
 from sam3_image.model.device import Placement
 from sam3_image.model.weights.low_precision import can_stay, compute_in
+from sam3_image.model.weights.products import is_lowered, lower
 from sam3_image.model.weights.tensor_file import Entry, read_entries
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def load(
     expected = model.state_dict()
     found: dict[str, torch.Tensor] = {}
     stored: list[str] = []
+    lowered: set[str] = set()
     mismatched: dict[str, str] = {}
     not_finite: list[str] = []
     for key, tensor in weights.tensors.items():
@@ -140,7 +142,11 @@ def load(
         dtype = target(key, tensor.dtype, weights.placement)
         layer, _, leaf = name.rpartition(".")
         is_narrow = leaf == "weight" and tensor.dtype.itemsize < dtype.itemsize
-        if is_narrow and can_stay(model, layer):
+        if not _is_exact(key) and is_lowered(model, layer, weights.placement.products):
+            lowered.add(layer)
+            if weights.placement.products is torch.bfloat16:
+                dtype = torch.bfloat16
+        elif is_narrow and can_stay(model, layer):
             stored.append(layer)
             dtype = tensor.dtype
         found[name] = tensor.to(dtype)
@@ -148,6 +154,7 @@ def load(
     missing = sorted(expected.keys() - found.keys() - mismatched.keys())
     # Buffers that are in no file have been made by the constructor, on the host.
     compute_in(model, stored, weights.placement.dtype)
+    lower(model, lowered, weights.placement.products)
     model = model.to(weights.placement.device).eval().requires_grad_(False)
     return Loaded(model, missing, sorted(mismatched.values()), sorted(not_finite))
 
