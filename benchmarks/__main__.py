@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import device, full_size, measure, pictures, table
+from benchmarks import bulk, device, full_size, measure, pictures, table
 from benchmarks.around import HUGE, KINDS, LARGE, SIDES, SMALL, STAGES, Case, Inputs, total
 from benchmarks.measure import Spread
 from benchmarks.table import Row
@@ -51,6 +51,7 @@ def main() -> None:
                 ],
             )
             rows += _demo(scratch)
+            rows += bulk.rows(scratch)
         if options.full:
             rows += _full_size(scratch, options.keep)
         if where.type == "cuda" or options.device_only:

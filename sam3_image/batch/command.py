@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,8 +17,9 @@ from sam3_image.batch.export import export
 from sam3_image.batch.folder import Folder
 from sam3_image.batch.items import Item
 from sam3_image.batch.job import Job, digest
+from sam3_image.batch.local import LocalPool
 from sam3_image.batch.pool import Pool
-from sam3_image.batch.progress import Progress, estimate, say, summary
+from sam3_image.batch.progress import Progress, estimate, say
 from sam3_image.batch.schema import VERSION
 from sam3_image.batch.sources import Source
 from sam3_image.errors import UserError
@@ -92,12 +95,11 @@ class _Run:
             totals = drive(job, items, pool, watch)
         finally:
             progress.close()
-        for line in summary(totals, progress.seconds):
+        for line in progress.end(totals):
             say(sys.stderr, line)
         if len(items) < whole and wanted.limit:
             size = _bytes(job.folder) - before
-            rate = progress.rate(totals.rows)
-            say(sys.stderr, estimate(totals.rows, whole, rate, progress.seconds, size))
+            say(sys.stderr, estimate(totals.rows, whole, progress.rate(totals), size))
         return totals.failed
 
 
@@ -111,10 +113,6 @@ def _pool(job: Job, wanted: Any) -> Pool:
         ray = RayPool(job, wanted.ray, count)
         say(sys.stderr, f"{ray.size} workers on Ray ({wanted.ray})")
         return ray
-    from dataclasses import replace
-
-    from sam3_image.batch.local import LocalPool
-
     crew = machine.crew(os.environ, job.weights, wanted.workers)
     say(sys.stderr, str(crew))
     return LocalPool(replace(job, threads=crew.threads, decoders=crew.decoders), crew.devices)
@@ -123,16 +121,21 @@ def _pool(job: Job, wanted: Any) -> Pool:
 def _metadata(inputs: Mapping[str, Any], weights: Path) -> dict[str, Any]:
     """What every part says about the run it is from; two runs with the same are one."""
     variables = {name: os.environ[name] for name in DECIDING if os.environ.get(name)}
+    named = {
+        name: hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value
+        for name, value in inputs.items()
+    }
     return {
         "version": VERSION,
-        "inputs": dict(inputs),
+        "inputs": named,
         "variables": variables,
         "checkpoint": {"digest": digest(weights)},
     }
 
 
 def _environment(weights: Path) -> dict[str, str]:
-    found = {name: value for name, value in os.environ.items() if name.startswith("SAM3_")}
+    """What workers are told of the environment; no token is in it."""
+    found = {name: os.environ[name] for name in (*DECIDING, "SAM3_DEVICE") if name in os.environ}
     return {**found, "SAM3_WEIGHTS": str(weights)}
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sam3_image.batch.items import Item, Reader, scheme
 from sam3_image.cli import Parser, add_input
-from sam3_image.errors import InputError
+from sam3_image.decode import Limits
+from sam3_image.errors import InputError, shown
 from sam3_image.output import Output
 from sam3_image.request import Request
 
@@ -73,6 +76,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options.inputs = {
         name: options.__dict__.pop(name) for name in inputs() if name in options.__dict__
     }
+    if "reference_image" in options.inputs:  # workers elsewhere do not see this machine's files
+        options.inputs["reference_image"] = _content(options.inputs["reference_image"])
     for name in ("limit", "workers"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -91,6 +96,21 @@ def parse_export(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="--out of the run")
     _add_format(parser, required=True)
     return parser.parse_args(arguments)
+
+
+def _content(address: str) -> bytes:
+    """The bytes of an image that belongs to the request; raises UserError."""
+    reader = Reader(Limits.from_environment(os.environ))
+    found = reader.read(Item(address if scheme(address) else os.path.abspath(address)))
+    if isinstance(found, bytes):
+        return found
+    try:
+        return found.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"reference_image {shown(address, 200)} cannot be read ({error.strerror}): check the "
+            "name."
+        ) from None
 
 
 def _add_how(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ WAIT = "wait for an image"
 
 
 class Progress:
-    """Watches the totals of a run. `rate` is in images per second, since the first part began."""
+    """Watches the totals of a run."""
 
     def __init__(self, total: int, file: IO[str], clock: Callable[[], float] = time.monotonic):
         """total: images of this run. file: where to write; a terminal gets a bar."""
@@ -26,31 +26,26 @@ class Progress:
         self._file = file
         self._clock = clock
         self._begun = self._said = clock()
-        self._first: tuple[float, int] | None = None  # when the first parts were there, and rows
-        self._last = 0.0
+        self._ready: float | None = None  # when the first worker had loaded the model
         self._bar = (
             tqdm(total=total, unit=" images", file=file, dynamic_ncols=True, smoothing=0.1)
             if file.isatty()
             else None
         )
 
-    @property
-    def seconds(self) -> float:
-        """Since the start, loading included."""
-        return self._clock() - self._begun
-
-    def rate(self, rows: int) -> float | None:
-        """Images per second between the first parts and the last; None before there are two."""
-        if self._first is None or rows <= self._first[1] or self._last <= self._first[0]:
+    def rate(self, totals: Totals) -> float | None:
+        """Images per second since the first worker was ready, None before there are any."""
+        if self._ready is None or not totals.rows:
             return None
-        return (rows - self._first[1]) / (self._last - self._first[0])
+        return totals.rows / max(self._clock() - self._ready, 1e-3)
 
     def __call__(self, totals: Totals) -> None:
         """Show what is done so far."""
         now = self._clock()
-        if totals.rows and self._first is None:
-            self._first = (now, totals.rows)
-        self._last = now
+        if totals.ready and self._ready is None:
+            self._ready = now
+            if self._bar is not None:
+                self._bar.start_t = self._bar.last_print_t = self._bar._time()
         if self._bar is not None:
             self._bar.set_postfix(instances=totals.instances, errors=totals.failed, refresh=False)
             self._bar.update(totals.rows - self._bar.n)
@@ -58,13 +53,25 @@ class Progress:
             self._said = now
             say(self._file, self._line(totals))
 
+    def end(self, totals: Totals) -> list[str]:
+        """The lines at the end of a run."""
+        seconds = self._clock() - self._begun
+        rate = self.rate(totals)
+        speed = f" ({rate:.1f} images/s once the model was loaded)" if rate else ""
+        return [
+            f"{totals.rows:,} images in {duration(seconds)}{speed}: "
+            f"{totals.rows - totals.failed:,} segmented, {totals.instances:,} instances, "
+            f"{totals.failed:,} {'error' if totals.failed == 1 else 'errors'}",
+            *_details(totals),
+        ]
+
     def close(self) -> None:
         """Leave the terminal in order."""
         if self._bar is not None:
             self._bar.close()
 
     def _line(self, totals: Totals) -> str:
-        rate = self.rate(totals.rows)
+        rate = self.rate(totals)
         left = duration((self._total - totals.rows) / rate) if rate else "unknown"
         return (
             f"{totals.rows:,} of {self._total:,} images, "
@@ -73,14 +80,8 @@ class Progress:
         )
 
 
-def summary(totals: Totals, seconds: float) -> list[str]:
-    """The lines at the end of a run."""
-    rate = totals.rows / seconds if seconds else 0.0
-    lines = [
-        f"{totals.rows:,} images in {duration(seconds)} ({rate:.1f} images/s, loading included): "
-        f"{totals.rows - totals.failed:,} segmented, {totals.instances:,} instances, "
-        f"{totals.failed:,} {'error' if totals.failed == 1 else 'errors'}"
-    ]
+def _details(totals: Totals) -> list[str]:
+    lines = []
     if totals.deaths:
         lines.append(f"{totals.deaths} workers died and were replaced")
     each = {name: 1000 * totals.seconds.get(name, 0.0) / max(totals.rows, 1) for name in STAGES}
@@ -99,12 +100,12 @@ def summary(totals: Totals, seconds: float) -> list[str]:
     return lines
 
 
-def estimate(done: int, whole: int, rate: float | None, seconds: float, size: int) -> str:
-    """What `done` images say about all of them: time and bytes of the results."""
-    each = 1 / rate if rate else seconds / done
+def estimate(done: int, whole: int, rate: float | None, size: int) -> str:
+    """What `done` images at `rate` images per second say about all: time, bytes of the results."""
+    time_for_all = duration(whole / rate) if rate else "unknown time"
     return (
-        f"estimate from {done:,} images: all {whole:,} take about {duration(each * whole)} here "
-        f"once the model is loaded, and {size / done * whole / 1e6:,.1f} MB of results"
+        f"estimate from {done:,} images: all {whole:,} take about {time_for_all} here once the "
+        f"model is loaded, and {size / done * whole / 1e6:,.1f} MB of results"
     )
 
 
