@@ -24,6 +24,7 @@ DATA = Path(__file__).parent / "data" / "meta"
 CASES = json.loads((DATA / "cases.json").read_text())
 EXPECTED: dict[str, np.ndarray] = dict(np.load(DATA / "expected.npz"))
 INPUTS: dict[str, np.ndarray] = dict(np.load(DATA / "inputs.npz"))
+SIZE = 49_408  # entries of CLIP's vocabulary
 # A mask as prompt is not among our inputs.
 PICKS = {name: case for name, case in CASES["tracker"].items() if "mask_input" not in case}
 
@@ -39,9 +40,10 @@ def tokenizer() -> CLIPTokenizer:
     merges = learn_merges(dict.fromkeys(known, 1), 500)
     vocabulary = _bytes() | {"".join(pair): 40_000 + n for n, pair in enumerate(merges)}
     vocabulary |= {word + WORD_END: number for word, number in known.items()}
-    return CLIPTokenizer(
-        vocab=vocabulary | {START: 49_406, END: 49_407}, merges=merges, model_max_length=32
-    )
+    vocabulary |= {START: SIZE - 2, END: SIZE - 1}
+    unused = set(range(SIZE)) - set(vocabulary.values())
+    vocabulary |= {f"<unused {number}>": number for number in unused}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=32)
 
 
 def _bytes() -> dict[str, int]:

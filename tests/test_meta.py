@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sam3_image.model.weights.convert import convert
 
 from sam3_image.model.device import Placement
 from sam3_image.model.prompts import Find
 from sam3_image.model.reference import META, TRANSFORMERS, Reference
 from sam3_image.model.segmenter import Segmenter
 from sam3_image.model.weights.checkpoint import Checkpoint
+from sam3_image.model.weights.convert import convert
 from tests import meta_oracle
 
 CPU = Placement(torch.device("cpu"), torch.float32)
