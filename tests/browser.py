@@ -112,6 +112,7 @@ class Visit:
 
     def on_screen(self, point: Point, size: Point = (800, 600)) -> Point:
         """Where on the screen a point of the picture (width, height = size) is."""
+        self.find("canvas").scroll_into_view_if_needed()
         area = self.find("canvas").bounding_box()
         assert area
         return (

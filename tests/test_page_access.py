@@ -16,14 +16,16 @@ def test_from_an_empty_page_to_a_zip_by_keyboard_alone(visit: Visit, tmp_path: P
     tab_to(visit, "Use the example")
     keys.press("Enter")
     expect(visit.find("canvas")).to_be_visible()
-    tab_to(visit, "Words, one concept per line or comma")
+    expect(visit.find("concepts")).to_be_focused()
     keys.type("red circle")
     keys.press("Enter")
     visit.expect_count(3)
-    tab_to(visit, "Masks (ZIP)")
     with visit.page.expect_download() as started:
-        keys.press("Enter")
+        keys.press("Control+s")
     assert started.value.suggested_filename == "shapes-masks.zip"
+    tab_to(visit, "Masks (ZIP)")
+    with visit.page.expect_download():
+        keys.press("Enter")
 
 
 def tab_to(visit: Visit, name: str) -> None:
@@ -88,6 +90,7 @@ def test_keys_and_their_list(visit: Visit) -> None:
     keys.press("Escape")
     expect(dialog).to_be_hidden()
     visit.open()
+    visit.find("run").focus()
     keys.press("2")
     expect(visit.page.get_by_label("this object", exact=True)).to_be_checked()
     keys.press("1")
@@ -103,7 +106,7 @@ def test_keys_and_their_list(visit: Visit) -> None:
     keys.press("[")
     expect(visit.page.locator("#threshold-value")).to_have_text("0.45")
     with visit.page.expect_download():
-        keys.press("s")
+        keys.press("Control+s")
     visit.click(300, 300).expect_count(1)
     keys.press("Escape")
     visit.expect_count(0)
@@ -117,6 +120,7 @@ def test_letters_in_words_are_letters_and_keys_can_be_turned_off(visit: Visit) -
     visit.page.locator("#keys-open").click()
     visit.page.get_by_label("keys of one letter are on").uncheck()
     visit.page.get_by_role("button", name="Close").click()
+    visit.find("run").focus()
     visit.page.keyboard.press("2")
     expect(visit.page.get_by_label("find all like this")).to_be_checked()
 

@@ -84,6 +84,7 @@ def test_touch_has_a_switch_for_not_this(browser: Browser, web: WebServer) -> No
     phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
     with Visit(browser, web.url, **phone) as visit:
         visit.open()
+        visit.page.evaluate("() => scrollTo(0, 300)")
         visit.page.touchscreen.tap(*visit.on_screen(RING))
         visit.expect_count(1)
         visit.page.get_by_label("− not this").check()
@@ -136,6 +137,7 @@ def test_undo_and_clear(visit: Visit) -> None:
     visit.click(100, 500, button="right").expect_status("from 2 points")
     visit.page.get_by_role("button", name="Undo mark").click()
     visit.expect_status("from 1 point")
+    visit.find("run").focus()
     visit.page.keyboard.press("Control+z")
     visit.expect_count(0).expect_status("Type what to find")
     visit.click(*HEART).expect_count(1)
@@ -151,6 +153,8 @@ def test_three_candidates_of_a_click(visit: Visit) -> None:
     shown = canvas_content(visit)
     visit.find("instance").nth(2).click()
     assert canvas_content(visit) != shown, "another candidate looks different"
+    visit.page.keyboard.press("Escape")
+    visit.expect_count(0).expect_status("Type what to find")
 
 
 def test_a_second_question_wins_over_a_slow_first(visit: Visit) -> None:

@@ -7,19 +7,21 @@ export function openKeys() {
   dialog.showModal();
 }
 
-// actions: a function for each key, by its name; `undo` is called for Ctrl+Z and Cmd+Z.
-export function watchShortcuts(actions, undo) {
+// actions: a function for each key, by its name. controls: the same for keys with Ctrl or Cmd;
+// they work in text, too, where only Ctrl+Z is left to the text.
+export function watchShortcuts(actions, controls) {
   document.querySelector("#keys-open").addEventListener("click", openKeys);
   document.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || dialog.open || event.target.matches("textarea")) return;
-    if ((event.ctrlKey || event.metaKey) && event.key === "z") {
-      undo();
-    } else if (!event.ctrlKey && !event.metaKey && !event.altKey && actions[event.key]) {
-      // Speech input types words: whoever uses it must be able to turn single letters off.
-      if (event.key.length === 1 && !allowed.checked) return;
-      actions[event.key]();
+    const inText = event.target.matches("textarea");
+    const { key } = event;
+    if (event.defaultPrevented || dialog.open || event.altKey) return;
+    if (event.ctrlKey || event.metaKey) {
+      if (!controls[key] || (inText && key === "z")) return;
+      controls[key]();
     } else {
-      return;
+      // Speech input types words: whoever uses it must be able to turn single letters off.
+      if (!actions[key] || inText || (key.length === 1 && !allowed.checked)) return;
+      actions[key]();
     }
     event.preventDefault();
   });

@@ -72,6 +72,8 @@ function load(file, name) {
     find("#view").classList.add("shown");
     find("#picture-name").textContent = `${name}, ${picture.width} × ${picture.height}`;
     stage.show(picture);
+    // The next step; but on a phone this would bring up the keyboard.
+    if (matchMedia("(pointer: fine)").matches) words.focus({ preventScroll: true });
   });
 }
 
@@ -109,6 +111,7 @@ function show(given) {
   hovered = null;
   chosen = answer.candidates ? 0 : null;
   results.clearEntries();
+  find("#copied-row").hidden = true;
   stage.setInstances(answer.instances, about.palette);
 }
 
@@ -267,10 +270,9 @@ function watch() {
     x: () => find("[name=sign]:not(:checked)").click(),
     "[": () => moveThreshold(-0.05),
     "]": () => moveThreshold(0.05),
-    s: () => save("zip"),
     "?": openKeys,
     Escape: clear,
-  }, undo);
+  }, { z: undo, s: () => save("zip") });
   find("#example").addEventListener("click", async () => load(await api.example(), "shapes.png"));
   find("#run").addEventListener("click", askWords);
   find("#undo").addEventListener("click", undo);

@@ -54,6 +54,7 @@ export class Stage {
       const color = palette[index % palette.length];
       return { mask, color, painted: mask && paint(mask, color, line) };
     });
+    this.only = null;
     this.setVisible([]);
   }
 
