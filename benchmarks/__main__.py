@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import bulk, device, full_size, measure, pictures, table
+from benchmarks import bulk, device, full_size, measure, page, pictures, table
 from benchmarks.around import HUGE, KINDS, LARGE, SIDES, SMALL, STAGES, Case, Inputs, total
 from benchmarks.measure import Spread
 from benchmarks.table import Row
@@ -50,7 +50,7 @@ def main() -> None:
                     (HUGE, "ZIP", available_memory() > PLAIN_HUGE_BYTES),
                 ],
             )
-            rows += _demo(scratch)
+            rows += _demo(scratch) + _page(scratch)
             rows += bulk.rows(scratch)
         if options.full:
             rows += _full_size(scratch, options.keep)
@@ -172,6 +172,12 @@ def _demo(scratch: Path) -> list[Row]:
         draw(random_scene(seed), 1024, 768).save(photos[-1])
     whole = Whole(Setup(DEMO, torch.device("cpu")), scratch)
     return whole.rows("Whole predictions, demo checkpoint, 1024×768, ZIP", photos, (4,))
+
+
+def _page(scratch: Path) -> list[Row]:
+    own, whole = page.clicks(DEMO, scratch)
+    section = "The page, demo checkpoint: the model's own time (left), the whole request (right)"
+    return [_row(section, "a click on a known 4000×3000 picture", {"plain": own, "ours": whole})]
 
 
 def _full_size(scratch: Path, keep: Path) -> list[Row]:

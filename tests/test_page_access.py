@@ -162,8 +162,11 @@ def test_on_a_narrow_screen_nothing_sticks_out(browser: Browser, web: WebServer)
             assert area
             assert area["x"] >= 0
             assert area["x"] + area["width"] <= 390
+        visit.page.mouse.move(*visit.on_screen((110, 110)))
+        expect(visit.page.locator(".lit")).to_have_count(1)
         canvas = visit.find("canvas").bounding_box()
         assert canvas
+        assert canvas["y"] >= 0, "the list, far below, does not pull the picture away"
         assert abs(canvas["width"] / canvas["height"] - 800 / 600) < 0.01
 
 

@@ -70,8 +70,11 @@ export function mark(lit, chosen) {
   });
 }
 
+// Scrolls the list alone: the page must not move under a pointer that is over the picture.
 export function reveal(index) {
-  list.children[index]?.scrollIntoView({ block: "nearest" });
+  const { offsetTop, offsetHeight } = list.children[index];
+  const lowest = offsetTop + offsetHeight - list.clientHeight;
+  list.scrollTop = Math.min(offsetTop, Math.max(lowest, list.scrollTop));
 }
 
 export function showTiming(metrics) {
