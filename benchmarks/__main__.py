@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import bulk, device, full_size, measure, page, pictures, table
+from benchmarks import bulk, device, encoders, full_size, measure, page, pictures, table
 from benchmarks.around import HUGE, KINDS, LARGE, SIDES, SMALL, STAGES, Case, Inputs, total
 from benchmarks.measure import Spread
 from benchmarks.table import Row
@@ -39,8 +39,10 @@ def main() -> None:
         if options.quick:
             rows += _around(scratch, QUICK)
             rows += _peaks(scratch, [(LARGE, "ZIP + overlay", True)])
+            rows += encoders.rows()
         elif not options.device_only:
             rows += _around(scratch, USUAL)
+            rows += encoders.rows()
             rows += _peaks(
                 scratch,
                 [

@@ -1,4 +1,4 @@
-"""Pixels and masks → PNG bytes, ten to thirty times faster than Pillow, read by every decoder.
+"""Pixels and masks → PNG bytes that every decoder reads.
 
 The time of a PNG is the time of its deflate. ISA-L's deflate is several times faster than zlib's
 at about the same size, and a picture is cut into blocks of rows that are compressed side by side.
