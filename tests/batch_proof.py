@@ -191,17 +191,20 @@ def node(scratch: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """One raylet with ports of its own, `ray start --block`."""
     command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus=1"]
     command += ["--include-dashboard=false", "--object-store-memory=100000000"]
-    process = subprocess.Popen(
-        [*command, *options, f"--temp-dir={scratch}"]
-        if "--head" in options
-        else [*command, *options],
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    time.sleep(20)  # until it takes others
-    assert process.poll() is None, "the node did not start"
+    if "--head" in options:
+        command.append(f"--temp-dir={scratch}")
+    log = scratch.with_suffix(".log")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, *options],
+            env=environment(),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    while "Ray runtime started" not in log.read_text():
+        assert process.poll() is None, log.read_text()[-2000:]
+        time.sleep(0.2)
     try:
         yield process
     finally:

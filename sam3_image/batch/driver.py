@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pyarrow.parquet as pq
 
 from sam3_image.batch import marks, schema
-from sam3_image.batch.folder import Folder, unwritable
+from sam3_image.batch.folder import LOGS, Folder, unwritable
 from sam3_image.batch.items import Item
 from sam3_image.batch.job import SHOWN_ERRORS, Job, Manifest, Shard
 from sam3_image.batch.pool import Died, Event, Failed, Finished, Pool
@@ -55,6 +55,8 @@ def drive(job: Job, items: Sequence[Item], pool: Pool, watch: Callable[[Totals],
     task = _Drive(job, items, pool, watch)
     try:
         totals = task.run()
+    except OSError as error:
+        raise unwritable(job.folder.path, error) from None
     finally:
         pool.close()
         task.forgive()
@@ -131,7 +133,7 @@ class _Drive:
             raise UserError(
                 f"{self.futile} workers in a row died before they began to work ({event.reason}): "
                 "there may be too little memory for so many (try --workers 1); what they printed "
-                f"is in {self.folder.work}/worker-*.log"
+                f"is in {self.folder.work / LOGS}"
             )
 
     def published(self, shard: Shard) -> Manifest:

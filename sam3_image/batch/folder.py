@@ -23,6 +23,7 @@ from sam3_image.batch import marks, schema
 from sam3_image.errors import InputError, OutputError, shown
 
 PART = "part-*.parquet"
+LOGS = "worker-*.log"
 ADVICE = {
     errno.ENOSPC: "free some disk space",
     errno.EDQUOT: "free some disk space",
@@ -87,8 +88,9 @@ class Folder:
             lock.truncate(0)
             lock.write(self.session)
             lock.flush()
-        for half in self.work.glob("*.tmp"):
-            half.unlink(missing_ok=True)
+        for pattern in ("*.tmp", LOGS):  # of the run before
+            for old in self.work.glob(pattern):
+                old.unlink(missing_ok=True)
 
     def revoke(self, name: str) -> bool:
         """Take the shard `name` back from a worker that is gone; True if its part is there.

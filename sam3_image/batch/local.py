@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -70,7 +70,8 @@ class LocalPool:
         environment = {**self._job.environment, "SAM3_DEVICE": self._devices[number]}
         job = replace(self._job, environment=environment)
         process = self._context.Process(target=_work, args=(job, theirs), daemon=True)
-        process.start()
+        with _deaf():
+            process.start()
         theirs.close()  # or the end of the process would not be seen here
         return _Worker(process, ours)
 
@@ -102,9 +103,21 @@ class _Worker:
     shard: Shard | None = None
 
 
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C reaches all processes of a terminal; one that is started here does not hear it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _work(job: Job, pipe: Connection) -> None:
     """The whole life of a worker process: load the model, answer each shard with its manifest."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which then ends us
     _silence(job)
     from sam3_image.batch.worker import ShardWorker
 

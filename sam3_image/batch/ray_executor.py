@@ -14,6 +14,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 LOCAL = "local"
+GPU_DECODERS = 4  # images that an actor with a GPU decodes at the same time
 
 
 class RayError(UserError):
@@ -63,7 +65,11 @@ class RayPool:
             self._ray = _connect(address, workers)
             gpus = self._ray.cluster_resources().get("GPU", 0) >= 1
             device = "cuda" if gpus else "cpu"
-            self._job = replace(job, environment={**job.environment, "SAM3_DEVICE": device})
+            self._job = replace(
+                job,
+                environment={**job.environment, "SAM3_DEVICE": device},
+                decoders=GPU_DECODERS if gpus else 1,
+            )
             needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
             if not gpus:
                 needs["memory"] = worker_bytes(job.weights)
@@ -82,6 +88,9 @@ class RayPool:
 
     def wait(self, seconds: float) -> list[Event]:
         """What happened, as soon as something has."""
+        if not self._refs:
+            time.sleep(seconds)
+            return []
         ready, _ = self._ray.wait(list(self._refs), num_returns=1, timeout=seconds)
         if ready:  # and whatever else is there by now
             ready, _ = self._ray.wait(list(self._refs), num_returns=len(self._refs), timeout=0)
