@@ -68,6 +68,7 @@ def test_the_inputs_mean_what_they_mean_to_cog(client: replicate.Client, server:
         {"prompt": "person", "boxes": "[[43,43,157,157]]"},
         {"task": "visual", "points": "[[500,300]]", "threshold": 0.5},
         {"prompts": ["red circle", "star"], "unknown": 1},
+        {"reference_image": url_of(SHAPES), "reference_boxes": "[[43,43,157,157]]"},
     ):
         output = client.run(REF, input={"image": SHAPES, **inputs})
         assert output.read() == server.predict(image=SHAPES, **inputs).content
@@ -154,6 +155,7 @@ def test_the_asynchronous_client(web: WebServer) -> None:
         ({"prompts": ["a"] * 17}, "prompts has 17 entries; give 1 to 16"),
         ({"mask_color": "octarine"}, "mask_color is 'octarine'; choose one of"),
         ({"image": None}, "image is None; give a URL"),
+        ({"reference_image": 1, "reference_boxes": "[]"}, "reference_image is 1; give a URL"),
         ({"image": "/etc/passwd"}, "image is '/etc/passwd', which is not a URL"),
     ],
 )

@@ -252,7 +252,8 @@ def test_unknown_fields_and_query_keys_are_ignored(web: WebServer) -> None:
 
 
 def test_a_body_that_is_not_json(web: WebServer) -> None:
-    for content in (b"", b"\xff\xfe", b"{", b"[1]", json.dumps("x").encode()):
+    deep = b"[" * 100_000
+    for content in (b"", b"\xff\xfe", b"{", b"[1]", json.dumps("x").encode(), deep):
         answer = web.http.post("/sam3/concept_segment", content=content)
         assert answer.status_code == 422
         assert isinstance(answer.json()["message"], str)

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -33,6 +34,8 @@ NO_TOKEN = (
     "This server asks for a token (SAM3_TOKEN where it runs): give it to the client as its API "
     "key, or send it as 'Authorization: Bearer …'."
 )
+# A body that never ends must not hold its place.
+BODY_SECONDS = 120
 CLOSED = 499  # nobody reads it: the client is gone
 
 
@@ -112,9 +115,8 @@ class Endpoint:
         allowed = token is None or any(is_token(given, token) for given in _given_tokens(http))
         if not allowed and not (self.body and "api_key" in self.body.model_fields):
             return _unauthorized()
-        form = await http.form() if self.form else FormData()
+        form, values = await self._read(http)
         try:
-            values = dict(form) if self.form else await _json(http) if self.body else None
             if not allowed and not _has_token(values, token):
                 return _unauthorized()
             body = self.body.model_validate(values) if self.body else None
@@ -124,6 +126,19 @@ class Endpoint:
             return problem(self.refused, refusal(error))
         finally:
             await form.close()
+
+    async def _read(self, http: Request) -> tuple[FormData, Any]:
+        """Return the form and the values of the body, which is then read to its end."""
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                if self.form:
+                    form = await http.form()
+                    return form, dict(form)
+                return FormData(), await _json(http) if self.body else None
+        except TimeoutError:
+            raise HTTPException(
+                408, f"The body did not arrive within {BODY_SECONDS} s: send it again."
+            ) from None
 
 
 def group(name: str, *endpoints: Endpoint) -> Group:
@@ -181,7 +196,7 @@ async def _json(http: Request) -> Any:
     content = await http.body()
     try:
         return json.loads(content)
-    except ValueError:  # bad UTF-8 is one of them
+    except (ValueError, RecursionError):  # bad UTF-8 is one, thousands of brackets the other
         raise InputError(
             f"The body is {shown(content.decode('utf-8', 'replace'))}, which is not JSON; send "
             "JSON with Content-Type: application/json."

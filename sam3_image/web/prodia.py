@@ -142,7 +142,7 @@ async def _job(call: Call[JobForm]) -> tuple[JobBody, bytes]:
         job = JobBody.model_validate(json.loads(text))
     except ValidationError as error:
         raise InputError(refusal(error)) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(
             f"job is {shown(text)}, which is not JSON; send type and config."
         ) from None

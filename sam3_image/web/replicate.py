@@ -28,6 +28,7 @@ MODEL = "local/sam3-image"
 COG_VERSION = "0.14.0"
 CREATED = "2026-01-01T00:00:00Z"
 MAX_WAIT = 60
+REFERENCE = "reference_image"
 UPLOADED = re.compile(r"/v1/files/([0-9A-Za-z]+)$")
 EVENTS = {RUNNING: "start", STARTING: "start"}
 WEBHOOK_TRIES = 3
@@ -80,11 +81,13 @@ class Version(Body):
 async def create(call: Call[PredictionBody]) -> Prediction:
     """Make a prediction; `Prefer: wait` answers when it is finished, within 60 seconds."""
     body = call.body
+    image = _address("image", body.input.get("image"))
+    reference = body.input.get(REFERENCE)
     inputs = {name: value for name, value in body.input.items() if name in Request.inputs()}
+    if reference is not None:
+        _address(REFERENCE, reference)
+        inputs[REFERENCE] = b""  # it is fetched later, and the rest is refused before
     request = Request.from_filled(**inputs)
-    image = body.input.get("image")
-    if not isinstance(image, str):
-        raise InputError(f"image is {shown(image)}; give a URL, a data URL or an uploaded file.")
     if body.webhook is not None:
         call.context.fetcher.check(body.webhook)
     about: dict[str, Any] = {
@@ -94,11 +97,16 @@ async def create(call: Call[PredictionBody]) -> Prediction:
     }
 
     async def work() -> Outcome:
+        asked = request
+        if reference is not None:
+            content = await _content(call, reference)
+            asked = Request.from_filled(**{**inputs, REFERENCE: content})
         picture = await call.context.segmentation.open(await _content(call, image))
-        name, content = await call.context.segmentation.file(picture.image, request)
+        name, content = await call.context.segmentation.file(picture.image, asked)
         return Outcome((File.named(name, content),))
 
-    job = call.context.jobs.start(KIND, work, about, len(image), _hook(call, about))
+    held = len(image) + len(reference or "")
+    job = call.context.jobs.start(KIND, work, about, held, _hook(call, about))
     wait = _preferred_wait(call)
     if wait is None:
         return _prediction(call, job)
@@ -157,6 +165,13 @@ async def version(call: Call[None]) -> Version:
 def _model(call: Call[Any]) -> str:
     parts = call.http.path_params
     return f"{parts['owner']}/{parts['name']}" if "owner" in parts else MODEL
+
+
+def _address(name: str, value: Any) -> str:
+    """Return the URL that is given for an image; raises InputError."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} is {shown(value)}; give a URL, a data URL or an uploaded file.")
+    return value
 
 
 async def _content(call: Call[Any], image: str) -> bytes:

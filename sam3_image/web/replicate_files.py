@@ -99,7 +99,7 @@ def _uploaded(
 def _metadata(text: str | None) -> dict[str, Any]:
     try:
         metadata = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
         raise InputError(f"metadata is {shown(text)}; give a JSON object, or leave it out.")

@@ -89,7 +89,7 @@ def start_label_studio(folder: Path, temporary: Path, port: int) -> subprocess.P
         stdout=(temporary / "studio.log").open("w"),
         stderr=subprocess.STDOUT,
     )
-    while time.monotonic() - began < 180:
+    while time.monotonic() - began < 900:
         try:
             if httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200:
                 print(f"Label Studio is up after {time.monotonic() - began:.0f} s", flush=True)
