@@ -20,7 +20,7 @@ from tests.batch_engines import KILLER
 from tests.batch_run import rows
 from tests.cog_server import REPOSITORY
 
-SECONDS = 120
+SECONDS = 300
 
 
 def pictures(folder: Path, count: int, killers: tuple[int, ...] = ()) -> list[str]:
@@ -121,3 +121,15 @@ def test_an_image_that_kills_its_process_gets_an_error_row(tmp_path: Path) -> No
     assert "died 2 times over this image alone" in str(found[killer]["error"])
     assert done["deaths"] == 3
     assert done["failed"] == 1
+
+
+def test_an_image_that_memory_did_not_suffice_for_is_tried_when_nobody_else_works(
+    tmp_path: Path,
+) -> None:
+    uris = pictures(tmp_path / "in", 40)
+    for uri in uris[::10]:
+        Image.new("RGB", (40, 10)).save(uri)
+    finish(start(tmp_path / "in", tmp_path / "out", "--engine", "Greedy"))
+    found = rows(tmp_path / "out")
+    assert sorted(found) == uris
+    assert {row["status"] for row in found.values()} == {"ok"}

@@ -82,6 +82,7 @@ class Manifest:
     errors: address and line of its first error rows; failed: how many there are.
     seconds: by stage, of all its images. elapsed: from begin to end.
     memory: bytes that the worker's process holds now.
+    deferred: images without a row, since memory did not suffice beside the others.
     """
 
     rows: int
@@ -91,6 +92,7 @@ class Manifest:
     seconds: Mapping[str, float] = field(default_factory=dict)
     elapsed: float = 0.0
     memory: int = 0
+    deferred: tuple[Item, ...] = ()
 
 
 def digest(folder: Path) -> str:

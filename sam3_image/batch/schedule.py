@@ -67,7 +67,11 @@ class Schedule:
         return not (self._pending or self._suspects or self._last)
 
     def finished(self, manifest: Manifest) -> None:
-        """Learn from a part how long images take."""
+        """Learn from a part how long images take, and which memory did not suffice for.
+
+        Those are tried again while nobody else is at work.
+        """
+        self._last.extend(manifest.deferred)
         if manifest.rows:
             seconds = manifest.elapsed / manifest.rows
             self._rate = seconds if self._rate is None else (self._rate + seconds) / 2

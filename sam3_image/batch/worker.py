@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +44,7 @@ class ShardWorker:
         self._writers = ThreadPoolExecutor(1, "rows")
         self._clock = _Clock()
         self._unreachable = 0
+        self._deferred: list[Item] = []
         self._mark: Mark | None = None
 
     def run(self, shard: Shard) -> Manifest:
@@ -55,6 +56,7 @@ class ShardWorker:
         """
         begun = time.perf_counter()
         self._clock = _Clock()
+        self._deferred = []
         try:
             uris = [item.uri for item in shard.items]
             self._mark = self._job.folder.begin(shard.name, uris, shard.alone)
@@ -76,28 +78,28 @@ class ShardWorker:
             mark.remove()
 
     def _rows(self, shard: Shard, mark: Mark) -> Iterator[schema.Row]:
-        """The rows of a shard's images, those that memory did not suffice for last."""
+        """The rows of a shard's images, without those that memory did not suffice for.
+
+        They are collected in `_deferred` and come back alone, when nobody else needs memory.
+        """
         behind: deque[Future[schema.Row]] = deque()
-        scarce: list[tuple[int, Item]] = []
-        numbered = list(enumerate(shard.items))
-        for index, item, opened, seconds in self._opened(numbered, mark, self._ahead):
-            if isinstance(opened, MemoryLimitError) and len(numbered) > 1:
-                scarce.append((index, item))  # once more when nothing else is in memory
+        for index, item, opened, seconds in self._opened(shard.items, mark):
+            found, size, more = self._segmented(opened)
+            if isinstance(found, MemoryLimitError) and not shard.alone:
+                self._deferred.append(item)
                 mark.finished(index)
                 continue
-            behind.append(self._segmented(index, item, opened, seconds, mark))
+            behind.append(self._row(index, item, found, size, seconds + more, mark))
             while len(behind) > ROWS_BEHIND:
                 yield behind.popleft().result()
         while behind:
             yield behind.popleft().result()
-        for index, item, opened, seconds in self._opened(scarce, mark, 0):
-            yield self._segmented(index, item, opened, seconds, mark).result()
 
     def _opened(
-        self, items: list[tuple[int, Item]], mark: Mark, ahead: int
+        self, items: Sequence[Item], mark: Mark
     ) -> Iterator[tuple[int, Item, Image | UserError, float]]:
-        """Each image decoded, or why not, and the seconds it took; `ahead` of them beforehand."""
-        todo = iter(items)
+        """Each image decoded, or why not, and the seconds it took; the next ones beforehand."""
+        todo = iter(enumerate(items))
         waiting: deque[tuple[int, Item, Future[tuple[Image | UserError, float]]]] = deque()
 
         def take_up(count: int) -> None:
@@ -105,17 +107,14 @@ class ShardWorker:
                 mark.started(index)
                 waiting.append((index, item, self._openers.submit(self._open, item)))
 
-        take_up(max(ahead, 1))
+        take_up(self._ahead)
         while waiting:
             index, item, future = waiting.popleft()
             with self._clock.stage("wait for an image"):
                 opened, seconds = future.result()
             self._count_unreachable(opened)
-            if ahead:
-                take_up(1)
+            take_up(1)
             yield index, item, opened, seconds
-            if not ahead:
-                take_up(1)
 
     def _open(self, item: Item) -> tuple[Image | UserError, float]:
         begun = time.perf_counter()
@@ -134,26 +133,34 @@ class ShardWorker:
         return opened, time.perf_counter() - begun
 
     def _segmented(
-        self, index: int, item: Item, opened: Image | UserError, seconds: float, mark: Mark
-    ) -> Future[schema.Row]:
-        """The row of an image, made in a thread of its own once the model is done."""
+        self, opened: Image | UserError
+    ) -> tuple[Found | UserError, tuple[int, int] | None, float]:
+        """What is in an image, its (height, width), and the seconds it took."""
+        if isinstance(opened, UserError):
+            return opened, None, 0.0
         begun = time.perf_counter()
         found: Found | UserError
-        size = None
-        if isinstance(opened, UserError):
-            found = opened
-        else:
-            size = opened.size
-            try:
-                with self._clock.stage("segment"):
-                    found = self._engine.segment(opened)
-            except UserError as error:
-                found = error
-            except Exception as error:
-                if not self._engine.healthy():
-                    os._exit(DEVICE_LOST)  # with its mark: a fresh process takes the image up alone
-                found = _unexpected(error)
-        seconds += time.perf_counter() - begun
+        try:
+            with self._clock.stage("segment"):
+                found = self._engine.segment(opened)
+        except UserError as error:
+            found = error
+        except Exception as error:
+            if not self._engine.healthy():
+                os._exit(DEVICE_LOST)  # with its mark: a fresh process takes the image up alone
+            found = _unexpected(error)
+        return found, opened.size, time.perf_counter() - begun
+
+    def _row(
+        self,
+        index: int,
+        item: Item,
+        found: Found | UserError,
+        size: tuple[int, int] | None,
+        seconds: float,
+        mark: Mark,
+    ) -> Future[schema.Row]:
+        """The row of an image, made in a thread of its own while the model goes on."""
 
         def make() -> schema.Row:
             with self._clock.stage("rows"):
@@ -187,6 +194,7 @@ class ShardWorker:
             seconds=self._clock.seconds,
             elapsed=elapsed,
             memory=resident_bytes(),
+            deferred=tuple(self._deferred),
         )
 
 
