@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request as HttpRequest
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -83,7 +83,10 @@ class Api:
         )
 
     async def file(self, http: HttpRequest) -> Response:
-        """POST /api/file {picture, inputs}, or a form {image, inputs}: the file as of predict()."""
+        """POST /api/file: the file that `predict()` gives.
+
+        The body is {picture, inputs}, or a form of image, inputs and perhaps reference_image.
+        """
         picture, request = await self._asked(http)
         name, content = await self.context.segmentation.file(picture.image, request)
         return Response(
@@ -94,16 +97,27 @@ class Api:
 
     async def _asked(self, http: HttpRequest) -> tuple[Picture, Request]:
         if http.headers.get("content-type", "").startswith("multipart/form-data"):
-            async with http.form(max_files=1, max_fields=1) as form:
-                request = _request(_parsed("inputs", form.get("inputs", "{}")))
-                image = form.get("image")
-                if not isinstance(image, UploadFile):
-                    raise InputError("image is missing; send the file as the form's part 'image'.")
-                return await self.context.segmentation.open(await image.read()), request
+            async with http.form(max_files=2, max_fields=1) as form:
+                inputs = _inputs(_parsed("inputs", form.get("inputs", "{}")))
+                if "reference_image" in form:
+                    reference = await self._sent(form, "reference_image")
+                    inputs["reference_image"] = reference.image.pixels
+                request = Request.from_inputs(**inputs)
+                return await self._sent(form, "image"), request
         body = _parsed("The body", await http.body())
         if not isinstance(body, dict):
             raise InputError(f"The body is {shown(body)}; send an object with picture and inputs.")
-        return self.context.pictures.get(body.get("picture")), _request(body.get("inputs"))
+        inputs = _inputs(body.get("inputs"))
+        if inputs.get("reference_image") is not None:  # known by its id, as the picture is
+            reference = self.context.pictures.get(inputs["reference_image"])
+            inputs["reference_image"] = reference.image.pixels
+        return self.context.pictures.get(body.get("picture")), Request.from_inputs(**inputs)
+
+    async def _sent(self, form: FormData, name: str) -> Picture:
+        file = form.get(name)
+        if not isinstance(file, UploadFile):
+            raise InputError(f"{name} is missing; send the file as the form's part {name!r}.")
+        return await self.context.segmentation.open(await file.read())
 
 
 def _parsed(name: str, text: Any) -> Any:
@@ -113,12 +127,12 @@ def _parsed(name: str, text: Any) -> Any:
         raise InputError(f"{name} is {shown(text)}, which is not JSON; send JSON.") from None
 
 
-def _request(inputs: Any) -> Request:
+def _inputs(inputs: Any) -> dict[str, Any]:
     if not isinstance(inputs, dict):
         raise InputError(
             f"inputs is {shown(inputs)}; send an object, such as {{'prompts': ['cat']}}."
         )
-    return Request.from_inputs(**inputs)
+    return dict(inputs)
 
 
 def _routes(context: Context) -> Sequence[BaseRoute]:

@@ -48,25 +48,27 @@ export async function preview(id, signal) {
   return (await request(`/api/pictures/${id}/preview`, { signal })).blob();
 }
 
-// Where the server has let the picture go (410), it is sent again, once.
-async function asked(path, picture, inputs, signal) {
+// pictures: the one that is asked about and, where there is one, that of the reference. What the
+// server has let go (410) is sent again, once.
+async function asked(path, pictures, inputs, signal) {
+  const body = { picture: pictures[0].id, inputs };
   try {
-    return await post(path, { picture: picture.id, inputs }, signal);
+    return await post(path, body, signal);
   } catch (error) {
     if (error.status !== 410) throw error;
-    await upload(picture.file, signal);
-    return post(path, { picture: picture.id, inputs }, signal);
+    for (const { file } of pictures) await upload(file, signal);
+    return post(path, body, signal);
   }
 }
 
 // → {annotations, scores, metrics}
-export async function segment(picture, inputs, signal) {
-  return (await asked("/api/segment", picture, inputs, signal)).json();
+export async function segment(pictures, inputs, signal) {
+  return (await asked("/api/segment", pictures, inputs, signal)).json();
 }
 
 // → {name, blob}
-export async function file(picture, inputs) {
-  const answer = await asked("/api/file", picture, inputs);
+export async function file(pictures, inputs) {
+  const answer = await asked("/api/file", pictures, inputs);
   const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition"))[1];
   return { name, blob: await answer.blob() };
 }

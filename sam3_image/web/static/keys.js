@@ -12,7 +12,7 @@ export function openKeys() {
 export function watchShortcuts(actions, controls) {
   document.querySelector("#keys-open").addEventListener("click", openKeys);
   document.addEventListener("keydown", (event) => {
-    const inText = event.target.matches("textarea");
+    const inText = event.target.matches("textarea, [type=number]");
     const { key } = event;
     if (event.defaultPrevented || dialog.open || event.altKey) return;
     if (event.ctrlKey || event.metaKey) {

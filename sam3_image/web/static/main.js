@@ -4,11 +4,12 @@ import * as api from "./api.js";
 import { watchKeys, watchPointer } from "./gestures.js";
 import { watchIntake } from "./intake.js";
 import { openKeys, watchShortcuts } from "./keys.js";
+import { showLooks, watchLooks } from "./looks.js";
 import * as pictures from "./picture.js";
 import { FLOOR, Question } from "./question.js";
 import * as results from "./results.js";
+import { watchSaving } from "./saving.js";
 import { Stage } from "./stage.js";
-import * as takeaway from "./takeaway.js";
 
 const BUSY_AFTER = 150; // milliseconds in which an answer comes without being waited for
 
@@ -21,7 +22,8 @@ const stage = new Stage(canvas);
 const question = new Question();
 let about = { palette: [[0, 0, 0]] };
 let picture = null;
-let answer = null; // {inputs, task, asked, candidates, floor, instances, scores, metrics, entries}
+// {pictures, inputs, task, asked, candidates, floor, instances, scores, metrics, entries}
+let answer = null;
 let hovered = null; // instances by index: under the pointer or in focus,
 let chosen = null; // and clicked in the list
 let running = new AbortController();
@@ -86,6 +88,7 @@ function ask() {
     return;
   }
   const asked = {
+    pictures: [picture, question.task === "concept" && question.reference?.picture].filter(Boolean),
     inputs: question.inputs(),
     task: question.task,
     asked: String(question),
@@ -96,7 +99,7 @@ function ask() {
   newest("Segmenting…", async (signal) => {
     const inputs = { ...asked.inputs };
     if (asked.task === "concept") inputs.threshold = asked.floor;
-    const { annotations, scores, metrics } = await api.segment(picture, inputs, signal);
+    const { annotations, scores, metrics } = await api.segment(asked.pictures, inputs, signal);
     if (signal.aborted) return;
     show({ ...asked, instances: annotations.instances, scores, metrics });
   });
@@ -161,6 +164,7 @@ function render() {
     : "Enter asks, Shift+Enter begins a new line.";
   find("#threshold-row").hidden = answer?.task !== "concept" || answer.scores.length === 0;
   results.showThreshold();
+  showLooks(question);
   find("#take").hidden = !answer;
   stage.marks = question.shown;
   results.say(sentence(count));
@@ -180,10 +184,12 @@ function sentence(count) {
   return results.summary(answer, count, results.thresholdValue());
 }
 
-// Of the answer that is shown, at the threshold that is set.
-function answeredInputs() {
-  const { inputs, task } = answer;
-  return task === "concept" ? { ...inputs, threshold: results.thresholdValue() } : inputs;
+// What gives the answer that is shown, at the threshold that is set.
+function answered() {
+  if (!answer) return null;
+  const { pictures: asked, inputs, task } = answer;
+  const cut = task === "concept" ? { threshold: results.thresholdValue() } : {};
+  return { pictures: asked, inputs: { ...inputs, ...cut } };
 }
 
 function sign(isOff) {
@@ -237,30 +243,9 @@ function moveThreshold(step) {
   threshold.dispatchEvent(new Event("change"));
 }
 
-async function save(kind) {
-  if (!answer) return;
-  try {
-    refuse(null);
-    results.say(`Saved ${await takeaway.download(picture, answeredInputs(), kind)}.`);
-  } catch (error) {
-    refuse(error.message);
-  }
-}
-
-async function copy(text) {
-  find("#copied-row").hidden = false;
-  find("#copied").value = text;
-  try {
-    await navigator.clipboard.writeText(text);
-    results.say("Copied to the clipboard.");
-  } catch {
-    // Without https or localhost there is no clipboard.
-    find("#copied").select();
-    results.say("The text is selected: copy it with Ctrl+C.");
-  }
-}
-
 function watch() {
+  const save = watchSaving({ answered, isDemo: () => about.demo, refuse });
+  watchLooks(question, { current: () => picture, ask, render });
   watchIntake(find("#stage"), find("#file"), { take: load, refuse });
   watchPointer(canvas, stage, gestures);
   watchKeys(canvas, stage, () => [picture.width, picture.height], gestures);
@@ -294,13 +279,6 @@ function watch() {
   threshold.addEventListener("change", () => {
     if (answer?.task === "concept" && results.thresholdValue() < answer.floor) ask();
   });
-  for (const button of document.querySelectorAll("[data-file]")) {
-    button.addEventListener("click", () => save(button.dataset.file));
-  }
-  find("#copy-curl").addEventListener("click", () =>
-    copy(takeaway.curl(picture, answeredInputs())));
-  find("#copy-python").addEventListener("click", () =>
-    copy(takeaway.python(picture, answeredInputs(), about.demo)));
 }
 
 async function begin() {

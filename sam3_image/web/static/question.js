@@ -11,6 +11,9 @@ export class Question {
   marks = { concept: [], visual: [] };
   words = "";
   candidates = false;
+  tileSize = null;
+  refine = false;
+  reference = null; // {picture, boxes}: examples in another picture
 
   get shown() {
     return this.marks[this.task];
@@ -21,7 +24,8 @@ export class Question {
   }
 
   isEmpty() {
-    return this.shown.length === 0 && (this.task === "visual" || this.concepts().length === 0);
+    if (this.shown.length) return false;
+    return this.task === "visual" || (this.concepts().length === 0 && !this.reference);
   }
 
   addPoint(point, label) {
@@ -43,6 +47,16 @@ export class Question {
     return this.shown.pop();
   }
 
+  // The examples of this picture go with questions about others from now on.
+  keepReference(picture) {
+    const boxes = this.examples().map((mark) => mark.box);
+    this.reference = { picture, boxes };
+  }
+
+  examples() {
+    return this.marks.concept.filter((mark) => mark.label === 1);
+  }
+
   clear() {
     this.marks[this.task] = [];
   }
@@ -53,7 +67,9 @@ export class Question {
 
   // The inputs that ask for this, without a threshold.
   inputs() {
-    return this.task === "concept" ? this.#find() : this.#pick();
+    const inputs = this.task === "concept" ? this.#find() : this.#pick();
+    if (this.refine) inputs.refine = true;
+    return inputs;
   }
 
   #find() {
@@ -64,6 +80,11 @@ export class Question {
     if (exemplars.length) {
       inputs.boxes = exemplars.map((mark) => mark.box);
       inputs.box_labels = exemplars.map((mark) => mark.label);
+    }
+    if (this.tileSize) inputs.tile_size = this.tileSize;
+    if (this.reference) {
+      inputs.reference_image = this.reference.picture.id;
+      inputs.reference_boxes = this.reference.boxes;
     }
     return inputs;
   }
@@ -92,6 +113,7 @@ export class Question {
     }
     const words = this.concepts().join(", ");
     const boxes = this.marks.concept.length;
-    return [words, boxes && count(boxes, "example")].filter(Boolean).join(" and ");
+    const kept = this.reference && `${count(this.reference.boxes.length, "example")} elsewhere`;
+    return [words, boxes && count(boxes, "example"), kept].filter(Boolean).join(" and ");
   }
 }

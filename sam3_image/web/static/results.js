@@ -81,6 +81,7 @@ export function showTiming(metrics) {
   const stages = Object.entries(metrics)
     .filter(([name]) => name.startsWith("timing."))
     .map(([name, seconds]) => `${name.slice("timing.".length)} ${seconds.toFixed(3)} s`);
+  if (metrics.tiles) stages.push(`${metrics.tiles} tiles`);
   if (metrics.encoder_cached) stages.push("encoder skipped: this picture was encoded before");
   timing.textContent = stages.join(" · ");
   timing.hidden = false;

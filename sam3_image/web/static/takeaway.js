@@ -11,11 +11,11 @@ export const FILES = {
   rle: { return_zip: false, annotation_format: "rle" },
 };
 
-export async function download(picture, inputs, kind) {
-  const { name, blob } = await api.file(picture, { ...inputs, ...FILES[kind] });
+export async function download(pictures, inputs, kind) {
+  const { name, blob } = await api.file(pictures, { ...inputs, ...FILES[kind] });
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = `${stem(picture.name)}-${name}`;
+  link.download = `${stem(pictures[0].name)}-${name}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   return link.download;
@@ -25,16 +25,21 @@ function stem(name) {
   return name.replace(/\.[^.]*$/, "") || "picture";
 }
 
-export function curl(picture, inputs) {
-  const form = `image=@"${picture.name.replace(/[\\"]/g, "\\$&")}"`;
+// pictures: as for `api.segment`; the programs open files of their names.
+export function curl([picture, reference], { reference_image: _, ...inputs }) {
   const lines = [
     `curl --fail-with-body ${location.origin}/api/file`,
     api.authorized && '-H "Authorization: Bearer $SAM3_TOKEN"',
-    `-F ${quoted(form)}`,
+    formFile("image", picture),
+    reference && formFile("reference_image", reference),
     `--form-string ${quoted(`inputs=${JSON.stringify(inputs)}`)}`,
     "-o masks.zip",
   ];
   return lines.filter(Boolean).join(" \\\n  ") + "\n";
+}
+
+function formFile(part, { name }) {
+  return `-F ${quoted(`${part}=@"${name.replace(/[\\"]/g, "\\$&")}"`)}`;
 }
 
 // For a POSIX shell.
@@ -42,8 +47,8 @@ function quoted(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-export function python(picture, inputs, isDemo) {
-  const { task, prompts, ...options } = inputs;
+export function python([picture, reference], { task, prompts, ...options }, isDemo) {
+  if (reference) options.reference_image = reference.name;
   const first = [literal(picture.name)];
   if (task !== "visual") first.push(literal(prompts ?? null));
   const rest = Object.entries(options).map(([name, value]) => `${name}=${literal(value)}`);
