@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from sam3_image.errors import InputError, MemoryLimitError, UserError
@@ -24,6 +24,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+CLOSED = 499  # nobody reads it: the client is gone
 UNEXPECTED = "The server failed on this request; its log says why. The next request can still work."
 
 
@@ -66,6 +67,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return problem(error.status_code, message, error.headers)
 
 
+async def _left(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLOSED)
+
+
 async def _unexpected(_: Request, __: Exception) -> Response:
     # Answered outside the guard, which adds the headers to all other answers.
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, UNEXPECTED, HEADERS)
@@ -74,5 +79,6 @@ async def _unexpected(_: Request, __: Exception) -> Response:
 HANDLERS: dict[Any, Any] = {
     UserError: _user_error,
     HTTPException: _http_error,
+    ClientDisconnect: _left,
     Exception: _unexpected,
 }

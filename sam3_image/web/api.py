@@ -17,6 +17,7 @@ from sam3_image.errors import InputError, shown
 from sam3_image.output import PALETTE
 from sam3_image.request import Request
 from sam3_image.web.context import Context, Group
+from sam3_image.web.endpoint import until_gone
 from sam3_image.web.guard import too_long
 from sam3_image.web.pictures import Picture
 
@@ -72,8 +73,9 @@ class Api:
         scores: not rounded, so that whoever filters them gets what a threshold would give.
         """
         picture, request = await self._asked(http)
-        instances = await self.context.segmentation.segment(picture.image, request)
-        annotations = await self.context.segmentation.call(instances.annotations, "rle")
+        segmentation = self.context.segmentation
+        instances = await until_gone(http, segmentation.segment(picture.image, request))
+        annotations = await segmentation.call(instances.annotations, "rle")
         return JSONResponse(
             {
                 "annotations": annotations,
@@ -88,7 +90,8 @@ class Api:
         The body is {picture, inputs}, or a form of image, inputs and perhaps reference_image.
         """
         picture, request = await self._asked(http)
-        name, content = await self.context.segmentation.file(picture.image, request)
+        made = self.context.segmentation.file(picture.image, request)
+        name, content = await until_gone(http, made)
         return Response(
             content,
             media_type=MEDIA_TYPES[Path(name).suffix],

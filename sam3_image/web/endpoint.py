@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sam3_image.errors import ImageError, InputError, UserError, shown
-from sam3_image.web.answers import problem, status_of
+from sam3_image.web.answers import CLOSED, problem, status_of
 from sam3_image.web.context import Context, Group
 from sam3_image.web.guard import bearer, is_token
 from sam3_image.web.shelf import Busy, Gone
@@ -36,7 +36,6 @@ NO_TOKEN = (
 )
 # A body that never ends must not hold its place.
 BODY_SECONDS = 120
-CLOSED = 499  # nobody reads it: the client is gone
 
 
 class Body(BaseModel):

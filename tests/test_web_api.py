@@ -1,0 +1,110 @@
+"""The routes of the page's server, asked by a program."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from pycocotools import mask as coco_masks
+
+from tests.browser import SHAPES
+from tests.cog_server import REPOSITORY, CogServer
+from tests.web_server import WebServer
+
+
+@pytest.fixture(scope="module")
+def known(web: WebServer) -> str:
+    answer = web.http.post("/api/pictures", content=SHAPES.read_bytes())
+    assert answer.status_code == 201
+    assert (answer.json()["width"], answer.json()["height"]) == (800, 600)
+    return str(answer.json()["id"])
+
+
+def ask(web: WebServer, picture: object, inputs: object) -> httpx.Response:
+    return web.http.post("/api/segment", json={"picture": picture, "inputs": inputs})
+
+
+def test_the_same_content_is_the_same_picture(web: WebServer, known: str) -> None:
+    again = web.http.post("/api/pictures", content=SHAPES.read_bytes())
+    assert again.json()["id"] == known
+
+
+def test_it_answers_as_predictions_do(web: WebServer, server: CogServer, known: str) -> None:
+    inputs: dict[str, Any] = {"prompts": ["red circle", "star"], "threshold": 0.3}
+    answer = ask(web, known, inputs).json()
+    result = server.predict(image=SHAPES, return_zip=False, annotation_format="rle", **inputs)
+    assert answer["annotations"] == json.loads(result.content)
+    rounded = [record["score"] for record in answer["annotations"]["instances"]]
+    assert np.allclose(answer["scores"], rounded, atol=1e-6)
+    for record in answer["annotations"]["instances"]:
+        assert coco_masks.decode(record["rle"]).sum() == record["area"] > 0
+
+
+def test_a_click_on_a_known_picture_skips_the_encoder(web: WebServer, known: str) -> None:
+    ask(web, known, {"task": "visual", "points": [[300, 300]]})
+    answer = ask(web, known, {"task": "visual", "points": [[500, 300]]}).json()
+    assert answer["metrics"]["encoder_cached"] == 1
+
+
+@pytest.mark.parametrize(
+    ("picture", "inputs", "status", "words"),
+    [
+        ("0" * 32, {"prompt": "star"}, 410, "send it again"),
+        ("../../etc/passwd", {"prompt": "star"}, 410, "send it again"),
+        (None, {"prompt": "star"}, 410, "send it again"),
+        ("known", None, 422, "inputs is None"),
+        ("known", ["star"], 422, "inputs is"),
+        ("known", {"promt": "star"}, 422, "did you mean prompt"),
+        ("known", {"prompt": "star", "threshold": 2}, 422, "threshold is 2"),
+        ("known", {"prompt": "word " * 60}, 422, "tokens"),
+        ("known", {"task": "visual", "points": [[900, 1]]}, 422, "900"),
+        ("known", {"reference_image": "/etc/passwd", "reference_boxes": [[0, 0, 9, 9]]}, 410, ""),
+    ],
+)
+def test_refusals(
+    web: WebServer, known: str, picture: object, inputs: object, status: int, words: str
+) -> None:
+    answer = ask(web, known if picture == "known" else picture, inputs)
+    assert answer.status_code == status, answer.text
+    assert words in answer.json()["message"]
+    assert str(REPOSITORY) not in answer.text
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_a_body_that_is_not_what_it_should_be(web: WebServer, body: bytes) -> None:
+    answer = web.http.post("/api/segment", content=body)
+    assert answer.status_code == 422
+    assert "The body is" in answer.json()["message"]
+
+
+def test_a_form_without_its_picture(web: WebServer) -> None:
+    answer = web.http.post("/api/file", files={"other": b"x"})
+    assert answer.status_code == 422
+    assert "image is missing" in answer.json()["message"]
+
+
+def test_an_upload_over_the_limit_however_it_is_sent(web: WebServer) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(70):
+            yield b"x" * 1_000_000
+
+    answer = web.http.post("/api/pictures", content=chunks())
+    assert answer.status_code == 413
+    assert "larger than the 67,108,864 bytes" in answer.json()["message"]
+
+
+def test_whoever_leaves_early_harms_nobody(web: WebServer, known: str) -> None:
+    body = json.dumps({"picture": known, "inputs": {"prompt": "star"}}).encode()
+    host, port = web.url.removeprefix("http://").split(":")
+    for _ in range(8):
+        with socket.create_connection((host, int(port))) as connection:
+            head = f"POST /api/segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}"
+            connection.sendall(head.encode() + b"\r\n\r\n" + body)
+    answer = ask(web, known, {"prompt": "star"})
+    assert len(answer.json()["scores"]) == 1
+    assert "Traceback" not in web.log()
