@@ -7,10 +7,11 @@ a plain literal (`tests/test_cog_static.py` holds the rules).
 import os
 from typing import List, Optional
 
-from cog import BasePredictor, CancelationException, Input, Path
+from cog import BasePredictor, CancelationException, Input, Path, concurrent
 
+from sam3_image.decode import require_download
 from sam3_image.request import Request
-from sam3_image.serving import Service, Settings, survive_cancelation
+from sam3_image.serving import Keeper, Service, Settings, errors_for_cog, take_over_process
 
 
 class Predictor(BasePredictor):
@@ -18,14 +19,18 @@ class Predictor(BasePredictor):
 
     def setup(self) -> None:
         """Load the weights onto the device; fails with one line that says what to do."""
-        survive_cancelation(CancelationException)
         self.service = Service(Settings.from_environment(os.environ))
+        take_over_process(self.service.folder, CancelationException)
+        self.keeper = Keeper(self.service)
 
-    def healthcheck(self) -> bool:
-        """True while the device answers."""
-        return self.service.healthy()
+    async def healthcheck(self) -> bool:
+        """Return True while the device answers and files can be written."""
+        return self.keeper.healthy()
 
-    def predict(
+    # So many requests may wait and run. `cog build` reads the number; elsewhere the variable
+    # COG_MAX_CONCURRENCY must say it.
+    @concurrent(max=16)
+    async def predict(
         self,
         image: Path = Input(
             description="Image to segment: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, HEIC or AVIF",
@@ -143,35 +148,39 @@ class Predictor(BasePredictor):
         ),
     ) -> Path:
         """Segment one image; see the README for what each input does and which go together."""
-        request = Request.from_filled(
-            prompt=prompt,
-            threshold=threshold,
-            save_overlay=save_overlay,
-            mask_only=mask_only,
-            return_zip=return_zip,
-            mask_opacity=mask_opacity,
-            mask_color=mask_color,
-            task=task,
-            prompts=prompts,
-            boxes=boxes,
-            box_labels=box_labels,
-            points=points,
-            point_labels=point_labels,
-            multimask_output=multimask_output,
-            mask_threshold=mask_threshold,
-            nms_iou_threshold=nms_iou_threshold,
-            max_instances=max_instances,
-            apply_mask=apply_mask,
-            output_format=output_format,
-            show_labels=show_labels,
-            annotation_format=annotation_format,
-            input_size_percent=input_size_percent,
-            tile_size=tile_size,
-            refine=refine,
-            reference_image=reference_image,
-            reference_boxes=reference_boxes,
-        )
-        result = self.service.run(image, request)
+        with errors_for_cog():
+            request = Request.from_filled(
+                prompt=prompt,
+                threshold=threshold,
+                save_overlay=save_overlay,
+                mask_only=mask_only,
+                return_zip=return_zip,
+                mask_opacity=mask_opacity,
+                mask_color=mask_color,
+                task=task,
+                prompts=prompts,
+                boxes=boxes,
+                box_labels=box_labels,
+                points=points,
+                point_labels=point_labels,
+                multimask_output=multimask_output,
+                mask_threshold=mask_threshold,
+                nms_iou_threshold=nms_iou_threshold,
+                max_instances=max_instances,
+                apply_mask=apply_mask,
+                output_format=output_format,
+                show_labels=show_labels,
+                annotation_format=annotation_format,
+                input_size_percent=input_size_percent,
+                tile_size=tile_size,
+                refine=refine,
+                reference_image=reference_image,
+                reference_boxes=reference_boxes,
+            )
+            path = require_download(image)
+            if reference_image is not None:
+                require_download(reference_image, "reference_image")
+            result = await self.service.submit_file(path, request)
         for name, value in result.metrics.items():
             self.record_metric(name, value)
         return Path(result.path)

@@ -88,9 +88,7 @@ def figure(pattern: str, log: str) -> float:
 
 def loop(folder: Path) -> float:
     """Images per second of the simplest program: open, segment, encode the masks, the next."""
-    service = Service(
-        Settings.from_environment(os.environ), downloads_only=False, say=lambda _: None
-    )
+    service = Service(Settings.from_environment(os.environ), say=lambda _: None)
     request = Request.from_inputs(prompts=list(PROMPTS))
     paths = sorted(folder.iterdir())
     begun = time.perf_counter()

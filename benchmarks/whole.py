@@ -42,7 +42,7 @@ class Setup:
         """Ours, loaded; it takes local files."""
         environment = {"SAM3_WEIGHTS": str(self.folder), "SAM3_DEVICE": str(self.device)}
         with quiet():
-            return Service(Settings.from_environment(environment), downloads_only=False)
+            return Service(Settings.from_environment(environment))
 
     def plain(self) -> plain.Plain:
         """The other side, loaded; on a GPU in bfloat16 as ours."""

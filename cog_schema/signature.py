@@ -24,6 +24,8 @@ NUMBERS = ("ge", "le", "min_length", "max_length")
 STRINGS = ("description", "regex")
 NO_DEFAULT = object()
 
+Method = ast.FunctionDef | ast.AsyncFunctionDef
+
 
 class StaticRuleError(ValueError):
     """`predict.py` holds something that Cog's static parser would drop or refuse."""
@@ -55,10 +57,14 @@ class DeclaredInput:
 
 @dataclass(frozen=True)
 class Signature:
-    """The inputs in their order, and the kind of the output."""
+    """The inputs in their order, the kind of the output, and how many requests run at once.
+
+    concurrency: the `max` of `@concurrent`, from which `cog build` sets COG_MAX_CONCURRENCY.
+    """
 
     inputs: tuple[DeclaredInput, ...]
     output: str
+    concurrency: int = 1
 
 
 def read_signature(source: str, class_name: str = "Predictor") -> Signature:
@@ -69,7 +75,7 @@ def read_signature(source: str, class_name: str = "Predictor") -> Signature:
     if ("run" in methods) == ("predict" in methods):
         raise StaticRuleError(f"{class_name} must define either predict() or run(), and not both")
     predict = methods.get("predict") or methods["run"]
-    _only_from_cog(tree, "Path", "Input")
+    _only_from_cog(tree, "Path", "Input", "concurrent")
     arguments = predict.args
     if arguments.vararg or arguments.kwarg or arguments.kwonlyargs or arguments.posonlyargs:
         raise StaticRuleError("predict() may only take plain named arguments")
@@ -81,7 +87,7 @@ def read_signature(source: str, class_name: str = "Predictor") -> Signature:
     )
     if not isinstance(predict.returns, ast.Name) or predict.returns.id not in JSON_TYPES:
         raise StaticRuleError("predict() must return a plain type, for example -> Path")
-    return Signature(inputs=inputs, output=predict.returns.id)
+    return Signature(inputs=inputs, output=predict.returns.id, concurrency=_concurrency(predict))
 
 
 @dataclass(frozen=True)
@@ -160,6 +166,31 @@ class _Module:
             )
 
 
+def _concurrency(predict: Method) -> int:
+    """Return the literal of `@concurrent(max=…)`; more than 1 needs `async def`."""
+    found = 1
+    for decorator in predict.decorator_list:
+        call = decorator if isinstance(decorator, ast.Call) else None
+        if call is None or _name(call.func) != "concurrent":
+            raise StaticRuleError(
+                f"predict() may have no decorator but @concurrent(max=…), not "
+                f"@{ast.unparse(decorator)}"
+            )
+        if call.args or [keyword.arg for keyword in call.keywords] != ["max"]:
+            raise StaticRuleError("@concurrent takes max=… alone, by name")
+        value = call.keywords[0].value
+        number = value.value if isinstance(value, ast.Constant) else None
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise StaticRuleError(
+                f"@concurrent(max={ast.unparse(value)}): max must be a literal whole number "
+                "of at least 1"
+            )
+        found = number
+    if found > 1 and not isinstance(predict, ast.AsyncFunctionDef):
+        raise StaticRuleError("@concurrent(max=…) of more than 1 needs async def predict()")
+    return found
+
+
 def _kind(name: str, annotation: ast.expr | None) -> tuple[str, bool, bool]:
     """(kind, optional, repeated) of an annotation such as `Optional[List[str]]`."""
     if annotation is None:
@@ -198,10 +229,10 @@ def _literal_constants(tree: ast.Module) -> dict[str, Any]:
     return found
 
 
-def _methods(tree: ast.Module, class_name: str) -> dict[str, ast.FunctionDef]:
+def _methods(tree: ast.Module, class_name: str) -> dict[str, Method]:
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == class_name:
-            return {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
+            return {item.name: item for item in node.body if isinstance(item, Method)}
     raise StaticRuleError(f"there is no class {class_name} at the top level of the file")
 
 

@@ -35,9 +35,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "images")
     chosen = parser.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    service = Service(
-        Settings.from_environment({"SAM3_WEIGHTS": str(chosen.weights)}), downloads_only=False
-    )
+    service = Service(Settings.from_environment({"SAM3_WEIGHTS": str(chosen.weights)}))
 
     def run(query: Mapping[str, Any], **output: Any) -> Path:
         return service.run(SCENE, Request.from_inputs(**query, **output)).path

@@ -143,7 +143,7 @@ def _predict(image: Path, request: Request, output: Path | None) -> Path:
         from sam3_image.serving import Service, Settings
 
         # Files of this machine are what a person at its terminal names.
-        service = Service(Settings.from_environment(os.environ), downloads_only=False)
+        service = Service(Settings.from_environment(os.environ))
         result = service.run(image, request, _Bar()).path
         # Temporary files go with the service, so the result is copied while it lives.
         return _keep(result, output or Path("out") / f"{image.stem}-{result.name}")

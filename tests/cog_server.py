@@ -28,6 +28,7 @@ from cog_schema.signature import read_signature
 REPOSITORY = Path(__file__).resolve().parent.parent
 SETUP_SECONDS = 120  # the first import of torch on a busy machine takes its time
 BUSY_TRIES = 20
+SLOTS = "16"  # as script/serve and the image have it
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,11 @@ class CogServer:
     """
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], repository: Path = REPOSITORY
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        repository: Path = REPOSITORY,
+        predictor: str = "predict.py:Predictor",
     ) -> None:
         self.folder = folder
         self.temporary = folder / "tmp"
@@ -106,11 +111,13 @@ class CogServer:
             env={
                 **os.environ,
                 "SAM3_DEVICE": "cpu",
+                "COG_MAX_CONCURRENCY": SLOTS,
+                "OMP_WAIT_POLICY": "PASSIVE",
                 **environment,
                 # The server starts its worker as a bare `python`.
                 "PATH": binaries + os.pathsep + os.environ.get("PATH", ""),
                 "PORT": str(self.port),
-                "COG_PREDICT_TYPE_STUB": "predict.py:Predictor",
+                "COG_PREDICT_TYPE_STUB": predictor,
                 "TMPDIR": str(self.temporary),
             },
             stdin=subprocess.DEVNULL,
@@ -161,6 +168,16 @@ class CogServer:
                 raise AssertionError(f"the server ended by itself:\n{self.log()[-4000:]}")
             time.sleep(0.1)
         raise AssertionError(f"not {states} after {seconds} s, but {answer}:\n{self.log()[-4000:]}")
+
+    def wait_for_log(self, text: str, times: int = 1, seconds: float = SETUP_SECONDS) -> None:
+        """Wait until the log has that text so many times; fails after `seconds`.
+
+        Health says BUSY only once every slot is taken; a line says that one request is in work.
+        """
+        end = time.monotonic() + seconds
+        while self.log().count(text) < times:
+            assert time.monotonic() < end, f"no {text!r} in {seconds} s:\n{self.log()[-4000:]}"
+            time.sleep(0.05)
 
     def ready(self) -> CogServer:
         """This server once it accepts requests; fails with the log if its setup fails."""

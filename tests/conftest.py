@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
+from sam3_image.decode import silence_libtiff
 from tests import client_scenes
 from tests.browser import Visit, chromium
 from tests.client_scenes import Scene
@@ -22,6 +23,12 @@ DEMO = REPOSITORY / "weights" / "demo"
 def _temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """A predictor's setup() moves the process's temporary folder: not beyond one test."""
     monkeypatch.setattr(tempfile, "tempdir", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _silent_libtiff() -> None:
+    """As in every process of ours; what the screen shows is compared with nothing."""
+    silence_libtiff()
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,7 @@ def job(pictures: Path, sample: tuple[Path, Run]) -> tuple[Path, Run]:
 def service() -> Service:
     """What answers `predict()`."""
     environment = {"SAM3_WEIGHTS": str(REPOSITORY / "weights/demo"), "SAM3_DEVICE": "cpu"}
-    return Service(Settings.from_environment(environment), downloads_only=False)
+    return Service(Settings.from_environment(environment))
 
 
 def predicted(service: Service, path: str | Path) -> list[bytes]:

@@ -15,7 +15,7 @@ from tests.cog_server import REPOSITORY
 STILLBORN = textwrap.dedent(
     """
     import threading
-    from sam3_image.serving.cancelation import survive_cancelation
+    from sam3_image.serving.under_cog import _survive_cancelation
 
     class Cancel(BaseException):
         pass
@@ -24,7 +24,7 @@ STILLBORN = textwrap.dedent(
         def _bootstrap(self):  # what a new thread runs first; the cancel comes before its word
             raise Cancel
 
-    survive_cancelation(Cancel)
+    _survive_cancelation(Cancel)
     try:
         Stillborn().start()  # without the above, this waits for ever
         for _ in range(1_000_000):

@@ -18,7 +18,7 @@ import yaml
 
 from cog_schema.openapi import document
 from cog_schema.signature import NO_DEFAULT, StaticRuleError, read_signature
-from tests.cog_server import REPOSITORY
+from tests.cog_server import REPOSITORY, SLOTS
 
 SOURCE = (REPOSITORY / "predict.py").read_text(encoding="utf-8")
 CONFIG_SCHEMA = REPOSITORY.parent / "shared" / "cog-config-schema-v1.0.json"
@@ -80,6 +80,23 @@ def test_the_minimal_predictor_is_read() -> None:
     assert name.choices == ("a", "b")
 
 
+def test_the_number_of_slots_is_the_same_everywhere() -> None:
+    """`cog build` takes it from the decorator; Cog's server alone knows only the variable."""
+    slots = read_signature(SOURCE).concurrency
+    assert slots > 1
+    script = (REPOSITORY / "script" / "serve").read_text(encoding="utf-8")
+    exported = re.search(r'COG_MAX_CONCURRENCY="\$\{COG_MAX_CONCURRENCY:-(\d+)\}"', script)
+    assert exported
+    assert int(exported[1]) == int(SLOTS) == slots
+    assert "concurrency" not in _config(), "cog.yaml would win over the decorator"
+
+
+def test_async_predictors_are_read() -> None:
+    source = MINIMAL.replace("    def predict", "    @concurrent(max=4)\n    async def predict")
+    assert read_signature(source).concurrency == 4
+    assert read_signature(MINIMAL.replace("def predict", "async def predict")).concurrency == 1
+
+
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
@@ -103,6 +120,11 @@ def test_the_minimal_predictor_is_read() -> None:
         ("Input, Path", "Input, Path as File", "own name"),
         ("def predict(", "def run(self): ...\n    def predict(", "not both"),
         ("Input(default=3, ", "Input(3, ", "keywords only"),
+        ("    def predict", "    @concurrent(max=4)\n    def predict", "async def"),
+        ("    def predict", "    @concurrent(max=LIMIT)\n    async def predict", "literal"),
+        ("    def predict", "    @concurrent(max=0)\n    async def predict", "at least 1"),
+        ("    def predict", "    @concurrent(4)\n    async def predict", "by name"),
+        ("    def predict", "    @timed\n    async def predict", "no decorator but"),
     ],
 )
 def test_what_cog_would_drop_is_refused(old: str, new: str, complaint: str) -> None:

@@ -7,7 +7,6 @@ import os
 import resource
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +18,8 @@ import psutil
 import pytest
 import torch
 
-from sam3_image.errors import MemoryLimitError, OutputError
+from sam3_image.errors import MemoryLimitError
 from sam3_image.serving.memory import guarded
-from sam3_image.serving.workspace import Workspace
 from tests.cog_server import CogServer, png
 from tests.fault_tools import (
     LARGE,
@@ -29,8 +27,8 @@ from tests.fault_tools import (
     USUAL,
     assert_one_line,
     assert_works,
+    half_results,
     in_background,
-    left_over,
     worker,
     workspace,
 )
@@ -59,7 +57,12 @@ def test_too_little_memory_is_one_line_and_is_given_back(own: CogServer) -> None
     with limited(process, resource.RLIMIT_AS, room):
         assert_one_line(own.predict(**{**USUAL, "image": huge}), "MemoryLimitError", "smaller")
     assert_works(own)
-    assert process.memory_full_info().uss < before + 30_000_000
+    # Given back once the server has a moment of rest.
+    end = time.monotonic() + 20
+    while process.memory_full_info().uss > before + 30_000_000:
+        assert time.monotonic() < end
+        own.health()
+        time.sleep(0.2)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,7 @@ def test_a_disk_too_small_for_the_result(own: CogServer) -> None:
     with limited(worker(own), resource.RLIMIT_FSIZE, len(LARGE) + 20_000):
         result = own.predict(**{**SLOW, "prompts": ["circle"]})
         assert_one_line(result, "OutputError", "File too large")
-        assert not left_over(own)
+        assert not half_results(own)
     assert_works(own)
 
 
@@ -166,48 +169,3 @@ def test_a_temporary_folder_that_vanishes_during_a_prediction(own: CogServer) ->
     assert results[0].status == "succeeded" or "vanished" in results[0].error, results[0].error
     own.wait_for("READY", "UNHEALTHY", seconds=10)
     assert_works(own)
-
-
-def test_workspace_without_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    with pytest.raises(OutputError, match=r"missing.*No such file.*TMPDIR") as caught:
-        Workspace()
-    assert "\n" not in str(caught.value)
-
-
-def test_workspace_sweeps_only_what_is_stale(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    place = Workspace()
-    result = place.new() / "masks.zip"
-    names = {name: place.folder / name for name in ("stale", "growing")}
-    for path in (*names.values(), result):
-        path.touch()
-    for path in (names["stale"], result):
-        os.utime(path, (1, 1))
-    place.sweep()
-    assert not names["stale"].exists()
-    assert names["growing"].exists()
-    assert result.exists()  # Cog may still be sending it
-
-
-def test_workspace_keeps_only_what_it_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    place = Workspace()
-    place.take_downloads()
-    (place.folder / "broken download").touch()
-    (place.new() / "masks.zip").touch()
-    (place.folder / "link").symlink_to(tmp_path)
-    kept = place.folder / "tmpabcfile.png"
-    kept.touch()
-    place.clear(keep=(kept,))
-    assert list(place.folder.iterdir()) == [kept]
-    assert tmp_path.is_dir()
-    folder = place.folder
-    del place
-    assert not folder.exists()
-
-    assert tempfile.tempdir is None

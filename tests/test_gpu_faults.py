@@ -25,7 +25,7 @@ START = textwrap.dedent(
     from sam3_image.serving import Service, Settings
 
     settings = Settings.from_environment({"SAM3_WEIGHTS": sys.argv[1], "SAM3_DEVICE": "cuda"})
-    service = Service(settings, downloads_only=False)
+    service = Service(settings)
     image = Path(sys.argv[2])
     assert service.healthy()
     """

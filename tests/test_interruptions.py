@@ -21,6 +21,7 @@ from tests.fault_tools import (
     USUAL,
     assert_one_line,
     assert_works,
+    downloads,
     in_background,
     start,
     workspace,
@@ -57,14 +58,26 @@ def test_a_client_that_never_finishes_its_request(own: CogServer) -> None:
         assert_works(own)
 
 
-def test_a_second_request_while_busy(own: CogServer) -> None:
+def test_with_one_slot_a_second_request_is_refused(
+    start_server: Callable[..., CogServer], weights: Path
+) -> None:
+    """COG_MAX_CONCURRENCY=1, and beyond any number of slots: Cog's own 409, and no queue."""
+    server = start_server(SAM3_WEIGHTS=str(weights), COG_MAX_CONCURRENCY="1").ready()
+    with in_background(server, SLOW) as results:
+        inputs = {**USUAL, "image": data_url(SMALL)}
+        second = server.http.post("/predictions", json={"input": inputs})
+        assert second.status_code == 409
+        assert server.health()["status"] == "BUSY"
+    assert results[0].status == "succeeded"
+    assert_works(server)
+
+
+def test_a_small_request_does_not_wait_for_a_slow_one(own: CogServer) -> None:
     own.wait_for("READY", seconds=SECONDS)
     with in_background(own, SLOW) as results:
-        inputs = {**USUAL, "image": data_url(SMALL)}
-        second = own.http.post("/predictions", json={"input": inputs})
-        assert second.status_code == 409
+        assert own.predict(**USUAL).status == "succeeded"
+        assert not results, "the slow one was faster: nothing is shown"
     assert results[0].status == "succeeded"
-    assert_works(own)
 
 
 def test_sigterm_during_a_prediction_still_answers(
@@ -106,9 +119,16 @@ def test_our_own_folder_cannot_be_named(own: CogServer) -> None:
     assert_one_line(own.predict(image=str(result)), "http(s) or data URL")
 
 
-def test_what_broken_downloads_leave_goes_with_the_next_request(own: CogServer) -> None:
+def test_what_broken_downloads_leave_goes_by_its_age(own: CogServer) -> None:
     for _ in range(3):
         assert_one_line(own.predict(image="http://127.0.0.1:9/image.png"), "Connection refused")
+    for path in workspace(own).iterdir():
+        os.utime(path, (1, 1))
+    end = time.monotonic() + 20
+    while downloads(own):
+        assert time.monotonic() < end
+        own.health()
+        time.sleep(0.1)
     assert_works(own)
 
 

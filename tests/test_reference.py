@@ -129,5 +129,5 @@ def test_python_programs_choose_as_the_environment_does(
 def test_the_first_line_of_the_log_says_which(tiny_weights: Path, name: str, title: str) -> None:
     said: list[str] = []
     environment = {"SAM3_WEIGHTS": str(tiny_weights), "SAM3_DEVICE": "cpu", "SAM3_REFERENCE": name}
-    Service(Settings.from_environment(environment), downloads_only=False, say=said.append)
+    Service(Settings.from_environment(environment), say=said.append)
     assert said[0].endswith(f", answering as {title} SAM 3")

@@ -27,7 +27,7 @@ class Model:
             cv2.setNumThreads(job.threads)
         self._request = Request.from_inputs(**job.inputs)
         settings = replace(Settings.from_environment(job.environment), kept_features=KEPT_FEATURES)
-        self._service = Service(settings, downloads_only=False, say=_quiet)
+        self._service = Service(settings, say=_quiet)
         self._service.check(self._request)
 
     def open(self, data: bytes | Path) -> Image:

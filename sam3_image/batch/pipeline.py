@@ -50,7 +50,7 @@ class Segment:
         settings = Settings.from_environment(environment)
         self._column = column
         self._request = Request.from_inputs(**inputs)
-        self._service = Service(settings, downloads_only=False, say=lambda _: None)
+        self._service = Service(settings, say=lambda _: None)
         self._service.check(self._request)
         self._reader = Reader(settings.limits)
 

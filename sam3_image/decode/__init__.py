@@ -11,6 +11,7 @@ from sam3_image.decode.image import (
     open_image,
     require_download,
 )
+from sam3_image.decode.libtiff import silence_libtiff
 from sam3_image.decode.limits import Limits, available_memory, whole_number
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "from_pillow",
     "open_image",
     "require_download",
+    "silence_libtiff",
     "whole_number",
 ]

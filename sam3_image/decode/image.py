@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,11 @@ from PIL.Image import DecompressionBombError
 
 from sam3_image.decode.decode_limits import MeteredFile, check_jpeg, check_picture, check_tiff
 from sam3_image.decode.formats import JPEG, TIFF, Format, identify
-from sam3_image.decode.limits import Limits, available_memory
+from sam3_image.decode.limits import Limits, check_memory
 from sam3_image.decode.pixels import exif_orientation, upright_rgb
 from sam3_image.errors import ImageError, MemoryLimitError, UserError, shown
 
-# The descriptor belongs to the process: two threads must not swap it at the same time.
-_STDERR_LOCK = threading.Lock()
+Claim = Callable[[int], int | None]
 
 
 @dataclass(frozen=True)
@@ -48,17 +46,20 @@ class Image:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
-def open_image(path: Path, limits: Limits) -> Image:
+def open_image(path: Path, limits: Limits, claim: Claim = check_memory) -> Image:
     """Read one image file; of several frames or pages, the first.
+
+    claim: asked before any pixel is decoded whether there are so many bytes of memory; returns
+        None if so, else how many there are.
 
     Raises ImageError for a file that is none of ours, damaged, or over a limit, and
     MemoryLimitError when this machine has not the memory to decode it.
     """
-    return decode(_read(path, limits), limits)
+    return decode(_read(path, limits), limits, claim)
 
 
-def decode(data: bytes, limits: Limits) -> Image:
-    """The same from a file's content."""
+def decode(data: bytes, limits: Limits, claim: Claim = check_memory) -> Image:
+    """Return the same from a file's content."""
     limits.check_bytes(len(data))
     form = identify(data)
     try:
@@ -66,11 +67,13 @@ def decode(data: bytes, limits: Limits) -> Image:
             check_jpeg(data)
         elif form is TIFF:
             check_tiff(data)
-        with _no_warnings(), _no_libtiff_chatter(form), form.open(MeteredFile(data)) as picture:
+        with _no_warnings(), form.open(MeteredFile(data)) as picture:
             width, height = picture.size
             limits.check_size((height, width))
             check_picture(picture, form.name, len(data), limits.pixels)
-            _check_memory(form, height * width)
+            needed = height * width * form.cost
+            if (available := claim(needed)) is not None:
+                raise _too_little_memory(form, needed, available)
             picture.load()
             limits.check_size(picture.size[::-1])  # a decoder may find another size than the header
             return Image(upright_rgb(picture, _orientation(picture)), form.name)
@@ -174,36 +177,10 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _no_libtiff_chatter(form: Format) -> Iterator[None]:
-    """Keep libtiff's own messages off the screen; the error it ends in is reported anyway.
-
-    It writes straight to file descriptor 2 and Pillow gives no way to ask it not to.
-    """
-    if form is not TIFF:
-        yield
-        return
-    with _STDERR_LOCK:
-        kept = os.dup(2)
-        try:
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
 def _orientation(picture: Pillow.Image) -> int:
     """The EXIF orientation that is still to be applied: Pillow turns TIFF and HEIC itself."""
     exif = picture.info.get("exif")
     return exif_orientation(exif) if isinstance(exif, bytes) else 1
-
-
-def _check_memory(form: Format, pixels: int) -> None:
-    available = available_memory()
-    if pixels * form.cost > available:
-        raise _too_little_memory(form, pixels * form.cost, available)
 
 
 def _too_little_memory(form: Format, needed: int, available: int | None) -> MemoryLimitError:

@@ -113,6 +113,12 @@ def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return machine if container is None else min(machine, container)
 
 
+def check_memory(needed: int) -> int | None:
+    """Return None where `needed` bytes are available, else how many bytes are."""
+    available = available_memory()
+    return None if needed <= available else available
+
+
 def _container_memory(cgroup: Path) -> int | None:
     """Return the rest of a container's limit, or None where there is no limit (cgroup v2)."""
     limit, used = _lines(cgroup / "memory.max"), _lines(cgroup / "memory.current")

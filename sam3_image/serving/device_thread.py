@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sam3_image import model
 from sam3_image.masks import Detections
-from sam3_image.model import Features, Find, Pick, Segmenter, Square, merged
 from sam3_image.serving.memory import guarded
 from sam3_image.serving.queue import Job
+
+if TYPE_CHECKING:  # transformers takes seconds, in which a service reads its weights
+    from sam3_image.model import Features, Find, Pick, Segmenter
 
 T = TypeVar("T")
 
@@ -97,8 +100,18 @@ class Turns:
     def encode(self, pixels: NDArray[np.uint8], side: int) -> Features:
         """As `Segmenter.encode`; the host's part stays on the calling thread."""
         self.job.check()
-        square: Square = self.segmenter.prepare(pixels, side)
+        square = self.segmenter.prepare(pixels, side)
         return self.turn(lambda: self.segmenter.encode_square(square))
+
+    def encode_all(self, crops: Sequence[NDArray[np.uint8]], side: int) -> list[Features]:
+        """As `Segmenter.encode_all`; the host's part stays on the calling thread."""
+        self.job.check()
+        squares = [self.segmenter.prepare(crop, side) for crop in crops]
+        return self.turn(lambda: self.segmenter.encode_squares(squares))
+
+    def batch(self, side: int) -> int:
+        """As `Segmenter.batch`."""
+        return self.segmenter.batch(side)
 
     def segment(
         self, features: Features, request: Find | Pick, mask_threshold: float = 0.5
@@ -107,7 +120,7 @@ class Turns:
         steps = self.segmenter.steps(features, request, mask_threshold)
         found = [self.turn(step) for step in steps]
         self.job.check()
-        return merged(found, request)
+        return model.merged(found, request)
 
     def turn(self, work: Callable[[], T]) -> T:
         """One bounded piece of work on the device thread."""

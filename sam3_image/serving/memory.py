@@ -43,15 +43,6 @@ def guarded(forget: Callable[[], None]) -> Iterator[None]:
         )
 
 
-def settle() -> None:
-    """After setup: what lives now lives as long as the process, so `give_back` need not visit it.
-
-    Imports and weights are a million objects; without them a collection takes milliseconds.
-    """
-    gc.collect()
-    gc.freeze()
-
-
 def give_back() -> None:
     """Return the host memory that nobody uses any more to the system; for when nothing runs.
 

@@ -71,6 +71,15 @@ class Job(Generic[T]):
         self._canceled.set()
         self._future.cancel()
 
+    def when_done(self, call: Callable[[], None]) -> None:
+        """Have `call` called once the work ended in whichever way, at once if it has."""
+        self._future.add_done_callback(lambda _: call())
+
+    @property
+    def seconds(self) -> float:
+        """Since the job was submitted."""
+        return time.perf_counter() - self._submitted
+
     @property
     def canceled(self) -> bool:
         """Whether `cancel()` was called."""
@@ -82,7 +91,7 @@ class Job(Generic[T]):
             raise CanceledError
 
     def _run(self, work: Callable[[Job[T]], T]) -> T:
-        self.report.waited(time.perf_counter() - self._submitted)
+        self.report.waited(self.seconds)
         self.check()
         try:
             return work(self)

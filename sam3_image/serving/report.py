@@ -10,10 +10,16 @@ from dataclasses import dataclass, field
 
 QUEUE = "timing.queue"
 
+Progress = Callable[[int, int], None]
+
 
 def print_line(text: str) -> None:
     """Print one whole line in one write: Cog mixes up what several requests write in pieces."""
     sys.stdout.write(" ".join(text.splitlines()) + "\n")
+
+
+def quiet(_text: str) -> None:
+    """Say nothing: for a caller without a log."""
 
 
 def no_progress(_done: int, _total: int) -> None:
@@ -28,7 +34,7 @@ class Report:
     """
 
     say: Callable[[str], None] = print_line
-    progress: Callable[[int, int], None] = no_progress
+    progress: Progress = no_progress
     metrics: dict[str, float | int | str] = field(default_factory=dict)
 
     @contextmanager

@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from sam3_image.errors import InputError, shown
 from sam3_image.request import Request
 from sam3_image.serving.instances import Instances
+from sam3_image.serving.report import quiet
 from sam3_image.serving.service import Service
 from sam3_image.serving.settings import Settings
 
@@ -111,7 +112,7 @@ def load(
     }
     named = {name: os.fspath(value) for name, value in given.items() if value is not None}
     settings = Settings.from_environment({**os.environ, **named})
-    return Sam(Service(settings, downloads_only=False, say=_quiet))
+    return Sam(Service(settings, say=quiet))
 
 
 def _source(image: Picture, name: str = "image") -> Path | Pillow.Image | NDArray[np.uint8]:
@@ -123,7 +124,3 @@ def _source(image: Picture, name: str = "image") -> Path | Pillow.Image | NDArra
         f"{name} is {shown(image)}; give a path, a Pillow image, or an RGB uint8 array of shape "
         "(height, width, 3)."
     )
-
-
-def _quiet(_line: str) -> None:
-    """Say nothing: a program has its own log."""

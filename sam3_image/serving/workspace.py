@@ -1,8 +1,9 @@
 """One folder in which a server's downloads and results live, and nothing outlives its use.
 
-Cog writes each downloaded input to the temporary folder of the process and reads our result from
-wherever it lies, but deletes neither a download that broke off nor a result. With a folder of our
-own as that temporary folder, whatever is in it when a request begins is left over and can go.
+Cog writes each downloaded input to the temporary folder of the process and reads a result after
+`predict()` has returned, from wherever it lies. It deletes neither a download that broke off nor a
+result. So each request gets a folder of its own for its result, results are deleted a minute after
+they were returned, and what nobody claims is deleted by its age.
 """
 
 from __future__ import annotations
@@ -11,14 +12,20 @@ import contextlib
 import os
 import shutil
 import tempfile
+import threading
 import time
 import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sam3_image.errors import OutputError
 
-# A download still going on was written to more recently: Cog gives up after 10 s without data.
-STALE_SECONDS = 30
+# A result deleted before Cog has read it would be answered as null, under "succeeded".
+GRACE_SECONDS = 60
+# A download that goes on was written to more recently: Cog gives up after 10 s without data. But
+# the first file of a request waits, complete, while its second one is still coming.
+ORPHAN_SECONDS = 300
 
 
 class Workspace:
@@ -28,17 +35,22 @@ class Workspace:
         needs it makes it again.
     """
 
-    def __init__(self) -> None:
-        """Raises OutputError where no folder for temporary files can be written."""
+    def __init__(self, grace: float = GRACE_SECONDS, orphaned: float = ORPHAN_SECONDS) -> None:
+        """Make the folder; raises OutputError where none can be made.
+
+        grace: seconds for which a result stays once it was returned. orphaned: seconds without a
+        change after which a file that no request uses was left behind.
+        """
         try:
             self.folder = Path(tempfile.mkdtemp(prefix="sam3-image-"))
         except OSError as error:
             raise _unwritable(tempfile.tempdir or "the temporary folder", error) from None
+        self._grace = grace
+        self._orphaned = orphaned
+        self._lock = threading.Lock()
+        self._in_use: set[Path] = set()
+        self._returned: dict[Path, float] = {}
         self._end = weakref.finalize(self, _remove, self.folder)
-
-    def take_downloads(self) -> None:
-        """Make this the temporary folder of the process, so that Cog downloads into it."""
-        tempfile.tempdir = str(self.folder)
 
     def usable(self) -> bool:
         """Whether files can be written here; a folder that vanished is made again."""
@@ -48,39 +60,66 @@ class Workspace:
             return False
         return os.access(self.folder, os.W_OK | os.X_OK)
 
-    def clear(self, keep: tuple[object, ...] = ()) -> None:
-        """Remove everything but the files `keep`, inputs of the request that now begins."""
-        try:
-            entries = list(self.folder.iterdir())
-        except OSError:
-            return
-        for entry in entries:
-            if entry in (file for file in keep if isinstance(file, Path)):
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)
+    def hold(self, paths: Iterable[Path]) -> None:
+        """Keep the inputs of a request that waits, however old they become."""
+        with self._lock:
+            self._in_use.update(paths)
 
-    def sweep(self) -> None:
-        """Remove downloads that broke off, while no request runs.
+    def release(self, paths: Iterable[Path]) -> None:
+        """Undo `hold`."""
+        with self._lock:
+            self._in_use.difference_update(paths)
 
-        A download that filled the disk would otherwise stay: no later one succeeds, so no later
-        request begins that would clear the folder.
+    @contextmanager
+    def result_folder(self) -> Iterator[Path]:
+        """Give a fresh, empty folder for one result; raises OutputError.
+
+        Where the block ends well the folder stays for the time of grace, else it goes at once:
+        half a result on a full disk helps nobody.
         """
-        oldest = time.time() - STALE_SECONDS
-        with contextlib.suppress(OSError):
-            for entry in self.folder.iterdir():
-                if entry.is_file() and entry.stat().st_mtime < oldest:
-                    entry.unlink(missing_ok=True)
-
-    def new(self) -> Path:
-        """A fresh, empty folder for one result; raises OutputError."""
         self.usable()
         try:
-            return Path(tempfile.mkdtemp(prefix="result-", dir=self.folder))
+            folder = Path(tempfile.mkdtemp(prefix="result-", dir=self.folder))
         except OSError as error:
             raise _unwritable(self.folder, error) from None
+        self.hold([folder])
+        try:
+            yield folder
+            with self._lock:
+                self._returned[folder] = time.monotonic()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            self.release([folder])
+
+    def sweep(self) -> None:
+        """Remove results whose time is over, and files that nobody uses and nobody writes to."""
+        now = time.monotonic()
+        with self._lock:
+            over = {path for path, at in self._returned.items() if now - at >= self._grace}
+            for path in over:
+                del self._returned[path]
+            kept = self._in_use | set(self._returned)
+        for path in over:
+            shutil.rmtree(path, ignore_errors=True)
+        oldest = time.time() - self._orphaned
+        with contextlib.suppress(OSError):
+            for entry in self.folder.iterdir():
+                with contextlib.suppress(OSError):
+                    if entry not in kept and entry.lstat().st_mtime < oldest:
+                        _delete(entry)
+
+    def close(self) -> None:
+        """Remove the folder and all that is in it."""
+        self._end()
+
+
+def _delete(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def _remove(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The way from a coroutine to the model: everything that takes time runs in a worker thread."""
+"""The way from a coroutine to the model: everything that takes time runs in another thread."""
 
 from __future__ import annotations
 
@@ -40,13 +40,14 @@ class Segmentation:
         known = self._pictures.known(picture_id)
         if known is not None:
             return known
-        picture = Picture(picture_id, await self.call(self._service.open, data))
+        picture = Picture(picture_id, await self._service.submit_open(data))
         self._pictures.keep(picture)
         return picture
 
     async def segment(self, image: Image, request: Request) -> Instances:
         """The instances that a request asks for in a picture."""
-        return await self.call(self._segment, image, request)
+        self._service.check(request)
+        return await self._service.submit(image, request)
 
     async def segment_all(
         self,
@@ -63,7 +64,8 @@ class Segmentation:
 
     async def file(self, image: Image, request: Request) -> tuple[str, bytes]:
         """Name and content of the file that `predict()` would give."""
-        return await self.call(self._file, image, request)
+        request.output.check_size(image.size)
+        return await self.call(_written, await self.segment(image, request), request)
 
     async def preview(self, image: Image) -> bytes:
         """A JPEG of the picture, scaled down where it is large."""
@@ -73,13 +75,8 @@ class Segmentation:
         """Run a function in a worker thread."""
         return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
 
-    def _segment(self, image: Image, request: Request) -> Instances:
-        self._service.check(request)
-        return self._service.segment(image, request)
 
-    def _file(self, image: Image, request: Request) -> tuple[str, bytes]:
-        request.output.check_size(image.size)
-        instances = self._segment(image, request)
-        with tempfile.TemporaryDirectory(prefix="sam3-web-") as folder:
-            path = instances.write(request.output, Path(folder))
-            return path.name, path.read_bytes()
+def _written(instances: Instances, request: Request) -> tuple[str, bytes]:
+    with tempfile.TemporaryDirectory(prefix="sam3-web-") as folder:
+        path = instances.write(request.output, Path(folder))
+        return path.name, path.read_bytes()
