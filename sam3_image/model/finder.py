@@ -19,6 +19,7 @@ from transformers.models.sam3.modeling_sam3 import (
 from sam3_image.masks import Detections, Maps
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
+from sam3_image.model.host import to_host
 from sam3_image.model.prompts import Find
 from sam3_image.model.reference import Reference
 from sam3_image.model.texts import Texts
@@ -62,21 +63,22 @@ class Finder:
         concepts = [request.concepts[index] for index in indices]
         outputs = self._forward(features, concepts, request)
         # Small tensors leave the model's dtype here; maps only once they are known to be kept.
-        presence = outputs.presence_logits.float().sigmoid()
-        scores = outputs.pred_logits.float().sigmoid() * presence
+        chances = outputs.presence_logits.float().sigmoid()
+        scores = to_host(outputs.pred_logits.float().sigmoid() * chances)
+        presence = to_host(chances)
         height, width = features.size
-        scale = torch.tensor([width, height, width, height], device=scores.device)
+        scale = torch.tensor([width, height, width, height], device=chances.device)
+        boxes = to_host(outputs.pred_boxes.float() * scale)
         found = []
         for row, index in enumerate(indices):
-            keep = scores[row] > request.threshold
-            kept = int(keep.sum())
-            maps = _probabilities(outputs.pred_masks[row], keep)
+            kept = np.flatnonzero(scores[row] > request.threshold)
+            maps = _probabilities(outputs.pred_masks[row], kept)
             part = Detections.of(
                 size=features.size,
                 source=Maps(maps, mask_threshold, features.size),
-                boxes=(outputs.pred_boxes[row, keep].float() * scale).cpu().numpy(),
-                scores=scores[row, keep].cpu().numpy(),
-                presence=presence[row].expand(kept).cpu().numpy(),
+                boxes=boxes[row, kept],
+                scores=scores[row, kept],
+                presence=np.full(len(kept), presence[row, 0], dtype=np.float32),
                 concept=request.concepts[index],
                 prompt=index,
             )
@@ -154,14 +156,15 @@ class Finder:
         return boxes.to(self.placement.device, self.placement.dtype)
 
 
-def _probabilities(logits: torch.Tensor, keep: torch.Tensor) -> NDArray[np.float32]:
-    """Maps of the instances kept. logits: (queries, h, w); keep: (queries,) bool → (N, h, w)."""
+def _probabilities(logits: torch.Tensor, kept: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Maps of the instances kept. logits: (queries, h, w); kept: (N,) indices → (N, h, w)."""
     if logits.device.type != "cpu":
-        return logits[keep].float().sigmoid().cpu().numpy()
+        chosen = torch.tensor(kept, device=logits.device)
+        return to_host(logits.index_select(0, chosen).float().sigmoid())
     # Piece by piece: shared out among threads, which wait for one another, this takes 0.5 ms on
     # an idle machine and 40 ms beside a busy process.
-    maps = torch.empty((int(keep.sum()), *logits.shape[1:]), dtype=torch.float32)
-    for result, index in zip(maps, keep.nonzero()[:, 0].tolist(), strict=True):
+    maps = torch.empty((len(kept), *logits.shape[1:]), dtype=torch.float32)
+    for result, index in zip(maps, kept.tolist(), strict=True):
         pieces = zip(
             result.view(-1).split(PIECE), logits[index].reshape(-1).split(PIECE), strict=True
         )

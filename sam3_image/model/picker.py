@@ -14,6 +14,7 @@ from transformers import Sam3TrackerModel
 from sam3_image.masks import Detections, Maps
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import LEVELS, Encoder, Features
+from sam3_image.model.host import to_host
 from sam3_image.model.prompts import Pick, Target
 from sam3_image.model.reference import Reference
 
@@ -71,9 +72,9 @@ class Picker:
             high_resolution_features=[low, middle],
         )
         return (
-            logits[0].float().cpu().numpy(),
-            scores[0].float().cpu().numpy(),
-            presence[0, :, 0].float().sigmoid().cpu().numpy(),
+            to_host(logits[0].float()),
+            to_host(scores[0].float()),
+            to_host(presence[0, :, 0].float().sigmoid()),
         )
 
     def _embeddings(self, features: Features) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

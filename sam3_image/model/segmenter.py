@@ -22,6 +22,7 @@ from sam3_image.model.cache import TensorCache
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features, Square
 from sam3_image.model.finder import Finder
+from sam3_image.model.host import to_host
 from sam3_image.model.picker import Picker
 from sam3_image.model.prompts import Find, Pick
 from sam3_image.model.reference import DEFAULT, Reference
@@ -159,7 +160,7 @@ class Segmenter:
     def healthy(self) -> bool:
         """Whether the device still computes."""
         try:
-            return bool(torch.ones(2, device=self.placement.device).sum().item() == 2)
+            return bool(to_host(torch.ones(2, device=self.placement.device).sum()) == 2)
         except RuntimeError:
             return False
 

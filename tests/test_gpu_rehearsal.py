@@ -1,0 +1,192 @@
+"""The GPU path without a GPU: SAM 3 at full size on fake CUDA tensors, which have no values.
+
+`FakeTensorMode` runs every operation's rules for devices, dtypes and shapes and refuses what a GPU
+would refuse: a tensor that was left on the host, a product of two dtypes. What leaves for the host
+goes through `to_host`, which here gives ones. No speed, no memory and no numbers come out of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from transformers import Sam3VideoConfig, Sam3VideoModel
+from transformers.models.sam3.modeling_sam3 import Sam3DetrDecoder
+
+from sam3_image.model import Find, Pick, Placement, Segmenter, Target, finder, picker, segmenter
+from sam3_image.model.encoder import Square
+from sam3_image.model.weights.checkpoint import Checkpoint
+from sam3_image.model.weights.download import is_for_video
+from sam3_image.model.weights.loading import Reading, Weights, target
+
+CUDA = torch.device("cuda:0")
+SIZE = (600, 800)
+BOX = (10.0, 20.0, 300.0, 400.0)
+POINT = (100.0, 100.0)
+
+
+class FakeCheckpoint(Checkpoint):
+    """SAM 3 at full size, with the demo's tokenizer and weights without values."""
+
+    def weights(self, reading: Reading) -> Weights:
+        placement: Placement = reading  # type: ignore[assignment]
+        with torch.device("meta"):
+            shapes = Sam3VideoModel(Sam3VideoConfig()).state_dict()
+        tensors = {
+            name: torch.empty(
+                shape.shape, dtype=target(name, torch.bfloat16, placement), device=CUDA
+            )
+            for name, shape in shapes.items()
+            if not is_for_video(name)
+        }
+        return Weights(tensors, frozenset(), placement)
+
+
+def ones(values: torch.Tensor) -> np.ndarray:
+    """Stands in for `to_host`: what a host would read, had the tensor values."""
+    assert isinstance(values, FakeTensor)
+    assert values.device == CUDA, "read from the device"
+    assert values.dtype != torch.bfloat16, "NumPy has no bfloat16"
+    return np.ones(values.shape, dtype=str(values.dtype).removeprefix("torch."))
+
+
+def coordinates(
+    decoder: Sam3DetrDecoder, *_: torch.Tensor, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stands in for transformers' own, which reads the side of the grid back from the device."""
+    cells = torch.arange(0, decoder.grid, device=device, dtype=dtype) / decoder.grid
+    return cells, cells
+
+
+def moved(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """Stands in for `Module.to`, which swaps contents, as fake tensors do not let it."""
+    for part in module.modules():
+        for name, buffer in part._buffers.items():
+            part._buffers[name] = None if buffer is None else buffer.to(device)
+        for name, weight in part._parameters.items():
+            if weight is not None and weight.device != device:
+                part._parameters[name] = torch.nn.Parameter(weight.to(device), False)
+    return module
+
+
+@pytest.fixture(scope="module", params=[torch.bfloat16, torch.float16], ids=str)
+def rehearsed(request: pytest.FixtureRequest, weights: Path) -> Iterator[Segmenter]:
+    """A segmenter on fake CUDA, within the mode that makes it so."""
+    calls: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch, FakeTensorMode():
+        for module in (finder, picker, segmenter):
+            patch.setattr(module, "to_host", ones)
+        patch.setattr(Sam3DetrDecoder, "_get_coords", coordinates)
+        patch.setattr(torch.nn.Module, "to", moved)
+        patch.setattr(torch.cuda, "synchronize", calls.append)
+        placement = Placement(CUDA, request.param)
+        checkpoint = FakeCheckpoint(weights, Sam3VideoConfig())
+        made = Segmenter(checkpoint, placement, reading=placement)  # type: ignore[arg-type]
+        # Else small tensors keep their values, and moving those to a GPU looks for a driver.
+        patch.setattr(FakeTensorMode, "may_turn_const", lambda *_: False)
+        yield made
+        assert CUDA in calls, "encoding waits for the device, or its time would be counted later"
+
+
+def features(rehearsed: Segmenter, side: int = 1008) -> Any:
+    rehearsed._finder.detector.detr_decoder.grid = side // 14
+    pixels = torch.zeros((1, 3, side, side), dtype=torch.uint8)
+    return rehearsed.encode_square(Square(f"square-{side}", SIZE, pixels))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Find(("red circle",), 0.5),
+        Find(tuple(f"circle {number}" for number in range(16)), 0.5),
+        Find(("visual",), 0.5, (BOX, BOX), (1, 0)),
+        Find(("red circle", "star"), 0.5, (BOX,), (1,)),
+    ],
+    ids=["one text", "16 texts", "exemplars", "texts with an exemplar"],
+)
+def test_find(rehearsed: Segmenter, request_: Find) -> None:
+    found = rehearsed.segment(features(rehearsed), request_)
+    assert len(found) == 200 * len(request_.concepts)
+    assert found.source.values.shape[1:] == (288, 288)
+
+
+@pytest.mark.parametrize("multimask", [False, True], ids=["best", "three"])
+@pytest.mark.parametrize(
+    "targets",
+    [
+        (Target((POINT, POINT), (1, 0)),),
+        (Target(box=BOX), Target(box=BOX)),
+        (Target((POINT,), (0,), BOX),),
+    ],
+    ids=["points", "boxes", "point in a box"],
+)
+def test_pick(rehearsed: Segmenter, targets: tuple[Target, ...], multimask: bool) -> None:
+    found = rehearsed.segment(features(rehearsed), Pick(targets, multimask))
+    assert len(found) == len(targets) * (3 if multimask else 1)
+    assert found.source.values.shape[1:] == (288, 288)
+
+
+def test_features_stay_on_the_device_in_its_dtype(rehearsed: Segmenter) -> None:
+    hidden = features(rehearsed).hidden
+    assert (hidden.device, hidden.dtype) == (CUDA, rehearsed.placement.dtype)
+    assert hidden.shape == (1, 1024, 72, 72)
+
+
+def test_another_resolution(rehearsed: Segmenter) -> None:
+    half = features(rehearsed, rehearsed.side(50))
+    found = rehearsed.segment(half, Find(("red circle",), 0.5))
+    assert found.source.values.shape[1:] == (192, 192)
+    assert len(rehearsed.segment(half, Pick((Target(box=BOX),), False))) == 1
+
+
+def test_parts_of_a_picture_are_encoded_together(rehearsed: Segmenter) -> None:
+    side = rehearsed.side(50)
+    pixels = torch.zeros((1, 3, side, side), dtype=torch.uint8)
+    count = rehearsed._encoder.batch(side)
+    assert count > 1
+    with torch.inference_mode():
+        parts = rehearsed._encoder.encode_all([Square(f"{n}", SIZE, pixels) for n in range(count)])
+    assert {part.hidden.shape for part in parts} == {(1, 1024, 48, 48)}
+
+
+def test_health_and_forgetting(rehearsed: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmenter, "to_host", lambda values: np.full(values.shape, 2.0))
+    assert rehearsed.healthy()
+    given_back: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
+    features(rehearsed)
+    rehearsed.forget()
+    assert given_back == [True]
+    assert rehearsed._features.used == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_go_to_the_device_in_the_dtype_they_are_used_in(
+    weights: Path, dtype: torch.dtype
+) -> None:
+    """On torch's meta device, which takes the same way through the reader as a GPU."""
+    placement = Placement(torch.device("meta"), dtype)
+    found = Reading([weights / "model.safetensors"], placement).weights()
+    assert not found.not_finite
+    for name, tensor in found.tensors.items():
+        assert tensor.device.type == "meta"
+        assert tensor.dtype == target(name, tensor.dtype, placement), name
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_the_default_dtype_is_what_the_gpu_has_natively(
+    monkeypatch: pytest.MonkeyPatch, native: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    assert Placement.from_environment({}) == Placement(torch.device("cuda"), dtype)
+    named = Placement.from_environment({"SAM3_DEVICE": "cuda:0", "SAM3_DTYPE": "float16"})
+    assert named == Placement(CUDA, torch.float16)
