@@ -15,6 +15,7 @@ from pycocotools import mask as coco_masks
 
 from tests.cog_server import CogServer, png
 from tests.second_scenes import Drawn, random_picture
+from tests.web_server import WebServer
 
 COUNT = 20
 SMALLEST = 256  # pixels a side
@@ -54,6 +55,15 @@ class Scene:
 def decoded(rle: dict[str, Any]) -> np.ndarray:
     """COCO's run lengths → (height, width) bool."""
     return coco_masks.decode(rle).astype(bool)
+
+
+def picked(web: WebServer, image: bytes, **inputs: Any) -> np.ndarray:
+    """The best mask of task=visual with these inputs, from the page's route."""
+    picture = web.http.post("/api/pictures", content=image).json()["id"]
+    asked = {"picture": picture, "inputs": {"task": "visual", **inputs}}
+    answer = web.http.post("/api/segment", json=asked)
+    assert answer.status_code == 200, answer.text
+    return decoded(answer.json()["annotations"]["instances"][0]["rle"])
 
 
 def make(server: CogServer) -> list[Scene]:

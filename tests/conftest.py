@@ -14,6 +14,7 @@ from tests import client_scenes
 from tests.browser import Visit, chromium
 from tests.client_scenes import Scene
 from tests.cog_server import REPOSITORY, CogServer
+from tests.roboflow_sdk import SdkProcess
 from tests.web_server import WebServer
 
 DEMO = REPOSITORY / "weights" / "demo"
@@ -72,6 +73,14 @@ def visit(browser: Browser, web: WebServer) -> Iterator[Visit]:
     """A fresh look at the page in a wide window."""
     with Visit(browser, web.url) as looking:
         yield looking
+
+
+@pytest.fixture(scope="session")
+def roboflow() -> Iterator[SdkProcess]:
+    """Roboflow's SDK in its own venv; one process for the whole session."""
+    running = SdkProcess()
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="session")

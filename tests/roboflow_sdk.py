@@ -1,7 +1,8 @@
 """Roboflow's SDK as a child process, because it pins older packages than ours.
 
-`Sdk` is the side of the tests. The file itself, run by the Python of the SDK's venv, is the other
-side: it reads one call as JSON from each line and prints what a person's program would see.
+`Sdk` and `SdkProcess` are the side of the tests. The file itself, run by the Python of the SDK's
+venv, is the other side: it reads one call as JSON from each line and prints what a person's
+program would see.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +21,24 @@ class SdkError(Exception):
     """What the SDK raised, as a person sees it."""
 
 
-class Sdk:
-    """A client of the SDK for one server."""
+class SdkProcess:
+    """The SDK, imported once: that takes seconds."""
 
-    def __init__(self, server: str, api_key: str | None = None, transport: str = "legacy") -> None:
+    def __init__(self) -> None:
         python = VENV / "bin" / "python"
         assert python.exists(), f"{VENV} is missing: run script/setup --dev"
         self._process = subprocess.Popen(
-            [python, __file__, server, api_key or "", transport],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            [python, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def call(self, method: str, image: Path | str, kind: str = "path", **options: Any) -> Any:
-        """Call a method of the SDK; raises SdkError.
-
-        kind: how the image is given: path (or URL), numpy, pil, several, or async.
-        """
+    def ask(self, call: dict[str, Any]) -> dict[str, Any]:
+        """Send one call and wait for its answer."""
         assert self._process.stdin
         assert self._process.stdout
-        call = {"method": method, "image": str(image), "kind": kind, "options": options}
         self._process.stdin.write(json.dumps(call) + "\n")
         self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
-        if "error" in answer:
-            raise SdkError(answer["error"])
-        return answer["answer"]
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
 
     def stop(self) -> None:
         """End it."""
@@ -54,14 +47,38 @@ class Sdk:
         self._process.wait(20)
 
 
-def _main(server: str, api_key: str, transport: str) -> None:
+@dataclass(frozen=True)
+class Sdk:
+    """A client of the SDK for one server. transport: where it puts the key."""
+
+    process: SdkProcess
+    server: str
+    api_key: str | None = None
+    transport: str = "legacy"
+
+    def call(self, method: str, image: Path | str, kind: str = "path", **options: Any) -> Any:
+        """Call a method of the SDK; raises SdkError.
+
+        kind: how the image is given: path (or URL), numpy, pil, several, or async.
+        """
+        client = [self.server, self.api_key, self.transport]
+        call = {"method": method, "image": str(image), "kind": kind, "options": options}
+        answer = self.process.ask({"client": client, "call": call})
+        if "error" in answer:
+            raise SdkError(answer["error"])
+        return answer["answer"]
+
+
+def _main() -> None:
     from inference_sdk import InferenceConfiguration, InferenceHTTPClient
 
-    client = InferenceHTTPClient(api_url=server, api_key=api_key or None)
-    client.configure(InferenceConfiguration(api_key_transport=transport))
     for line in sys.stdin:
+        asked = json.loads(line)
+        server, api_key, transport = asked["client"]
+        client = InferenceHTTPClient(api_url=server, api_key=api_key)
+        client.configure(InferenceConfiguration(api_key_transport=transport))
         try:
-            answer = {"answer": _answer(client, **json.loads(line))}
+            answer = {"answer": _answer(client, **asked["call"])}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
@@ -91,4 +108,4 @@ def _answer(client: Any, method: str, image: str, kind: str, options: dict[str, 
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    _main()

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.client_scenes import Scene
+from tests.client_scenes import Scene, picked
 from tests.cog_server import REPOSITORY, data_url, pixels
 from tests.drawn_instances import filled
 from tests.web_server import WebServer
@@ -315,15 +315,20 @@ def uncropped(flat: list[int], size: tuple[int, int]) -> np.ndarray:
 def test_cvat_interactor(web: WebServer) -> None:
     body = {
         "image": base64.b64encode(SHAPES).decode(),
-        "pos_points": [[500, 300]],
-        "neg_points": [[10, 10]],
-        "obj_bbox": [[440, 240], [560, 360]],
+        "pos_points": [[100, 450]],
+        "neg_points": [[100, 500]],
+        "obj_bbox": [[43, 443], [157, 557]],
     }
     answer = web.http.post("/cvat/interactor", json=body).json()
     mask = np.array(answer["mask"], dtype=bool)
-    assert mask.shape == (600, 800)
-    assert mask[300, 500]
-    assert not mask[10, 10]
+    wanted = picked(
+        web,
+        SHAPES,
+        points=[[100, 450], [100, 500]],
+        point_labels=[1, 0],
+        boxes=[[43, 443, 157, 557]],
+    )
+    assert np.array_equal(mask, wanted)
     (shape,) = answer["shapes"]
     *runs, left, top, right, bottom = shape["points"]
     values = np.repeat(np.arange(len(runs)) % 2, runs)

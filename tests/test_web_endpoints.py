@@ -30,7 +30,7 @@ from sam3_image.web.groups import CLIENTS, chosen
 from sam3_image.web.openapi import document
 from sam3_image.web.shelf import Gate
 from tests.cog_server import REPOSITORY
-from tests.roboflow_sdk import VENV, Sdk, SdkError
+from tests.roboflow_sdk import VENV, Sdk, SdkError, SdkProcess
 from tests.web_server import WebServer
 
 TOKEN = "correct horse battery staple"
@@ -65,12 +65,13 @@ def test_no_route_answers_without_the_token(guarded: WebServer, endpoint: Endpoi
     assert answer.status_code != 401
 
 
-@pytest.mark.parametrize("transport", ["legacy", "header"])
-def test_the_token_wherever_roboflows_sdk_puts_it(guarded: WebServer, transport: str) -> None:
-    sdk = Sdk(guarded.url, TOKEN, transport)
+@pytest.mark.parametrize("transport", ["legacy", "header", "both"])
+def test_the_token_wherever_roboflows_sdk_puts_it(
+    guarded: WebServer, roboflow: SdkProcess, transport: str
+) -> None:
+    sdk = Sdk(roboflow, guarded.url, TOKEN, transport)
     answer = sdk.call("sam3_concept_segment", SHAPES, prompts=[CIRCLE])
     assert len(answer["prompt_results"][0]["predictions"]) == 3
-    sdk.stop()
 
 
 def test_the_token_in_a_query_a_header_or_basic_credentials(guarded: WebServer) -> None:
@@ -86,20 +87,18 @@ def test_the_token_in_a_query_a_header_or_basic_credentials(guarded: WebServer) 
 
 
 def test_what_a_person_reads_without_a_token_or_over_the_limit(
-    guarded: WebServer, tmp_path: Path
+    guarded: WebServer, roboflow: SdkProcess, tmp_path: Path
 ) -> None:
     large = tmp_path / "large.png"
     large.write_bytes(SHAPES.read_bytes() + bytes(400_000))
-    sdk = Sdk(guarded.url, "wrong")
+    sdk = Sdk(roboflow, guarded.url, "wrong")
     with pytest.raises(SdkError, match="asks for a token"):
         sdk.call("sam3_concept_segment", SHAPES, prompts=[CIRCLE])
-    sdk.stop()
-    sdk = Sdk(guarded.url, TOKEN)
+    sdk = Sdk(roboflow, guarded.url, TOKEN)
     with pytest.raises(
         SdkError, match=r"larger than the 400,000 bytes|Error with server connection"
     ):
         sdk.call("sam3_concept_segment", large, prompts=[CIRCLE])
-    sdk.stop()
     client = replicate.Client(base_url=guarded.url, api_token="wrong")
     with pytest.raises(ReplicateError, match="asks for a token"):
         client.run("a/b:c", input={"image": SHAPES, "prompt": "red circle"})

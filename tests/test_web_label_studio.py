@@ -17,7 +17,7 @@ import pytest
 
 from sam3_image.errors import InputError
 from sam3_image.web.label_config import LabelConfig
-from tests.client_scenes import Scene
+from tests.client_scenes import Scene, picked
 from tests.cog_server import REPOSITORY, data_url, png
 from tests.drawn_instances import filled
 from tests.test_web_masks import read_brush
@@ -125,15 +125,15 @@ def test_points_and_boxes_pick_one_object_with_its_label(web: WebServer) -> None
     (region,) = prediction["result"]
     assert region["value"]["brushlabels"] == ["star"]
     assert brush_mask(region)[300, 500]
-    both = [point(500, 300), point(5, 5, positive=False)]
+    both = [point(100, 450), point(100, 500, positive=False)]
     (region,) = results(ask(web, data_url(SHAPES), regions=both))[0]["result"]
-    assert brush_mask(region)[300, 500]
-    assert not brush_mask(region)[5, 5]
+    wanted = picked(web, SHAPES, points=[[100, 450], [100, 500]], point_labels=[1, 0])
+    assert np.array_equal(brush_mask(region), wanted)
     value = {"x": 652 / 8, "y": 252 / 6, "width": 12, "height": 16, "rotation": 0}
     box = {"type": "rectanglelabels", "value": {**value, "rectanglelabels": ["red circle"]}}
     (region,) = results(ask(web, data_url(SHAPES), regions=[box]))[0]["result"]
     assert region["value"]["brushlabels"] == ["red circle"]
-    assert brush_mask(region)[300, 700]
+    assert np.array_equal(brush_mask(region), picked(web, SHAPES, boxes=[[652, 252, 748, 348]]))
 
 
 def test_health_setup_versions_and_webhook(web: WebServer) -> None:

@@ -7,7 +7,6 @@ import functools
 import json
 import pickle
 import threading
-from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.client_scenes import Scene, decoded
+from tests.client_scenes import Scene, decoded, picked
 from tests.cog_server import REPOSITORY
-from tests.roboflow_sdk import Sdk, SdkError
+from tests.roboflow_sdk import Sdk, SdkError, SdkProcess
 from tests.web_server import WebServer
 
 # pycocotools 2.0.11 makes NumPy 2 warn at every decoding.
@@ -31,10 +30,8 @@ CLICK = {"points": [{"x": 500, "y": 300, "positive": True}]}
 
 
 @pytest.fixture(scope="module")
-def sdk(web: WebServer) -> Iterator[Sdk]:
-    running = Sdk(web.url)
-    yield running
-    running.stop()
+def sdk(web: WebServer, roboflow: SdkProcess) -> Sdk:
+    return Sdk(roboflow, web.url)
 
 
 def masks(predictions: list[dict[str, Any]]) -> list[np.ndarray]:
@@ -159,22 +156,28 @@ def test_the_best_of_overlapping_masks_across_prompts(sdk: Sdk) -> None:
 
 def test_points_and_centered_boxes_pick_one_object_each(sdk: Sdk, web: WebServer) -> None:
     box = {"box": {"x": 700, "y": 300, "width": 96, "height": 96}}
-    both = {**CLICK, "box": {"x": 500, "y": 300, "width": 120, "height": 120}}
-    answer = sdk.call(VISUAL, SHAPES, prompts=[CLICK, box, both], mask_input_format="rle")
-    click, boxed, together = masks(answer["predictions"])
-    assert click[300, 500]
-    assert boxed[300, 700]
-    assert not boxed[300, 500]
-    assert together[300, 500]
-    # The second prompt's box is what [[652, 252, 748, 348]] is to predict().
-    rows, columns = np.nonzero(boxed)
-    assert 640 < columns.min() < 660
-    assert 740 < columns.max() < 760
-    assert 240 < rows.min() < rows.max() < 360
+    off = {"points": [{"x": 100, "y": 450}, {"x": 100, "y": 500, "positive": False}]}
+    prompts = [CLICK, box, {**CLICK, "box": {"x": 500, "y": 300, "width": 120, "height": 120}}, off]
+    answer = sdk.call(
+        VISUAL, SHAPES, prompts=prompts, mask_input_format="rle", multimask_output=False
+    )
+    image = SHAPES.read_bytes()
+    wanted = [
+        picked(web, image, points=[[500, 300]]),
+        picked(web, image, boxes=[[652, 252, 748, 348]]),
+        picked(web, image, points=[[500, 300]], boxes=[[440, 240, 560, 360]]),
+        picked(web, image, points=[[100, 450], [100, 500]], point_labels=[1, 0]),
+    ]
+    for mask, exact in zip(masks(answer["predictions"]), wanted, strict=True):
+        assert np.array_equal(mask, exact)
 
 
-def test_of_three_candidates_the_best_is_answered(sdk: Sdk) -> None:
-    (best,) = sdk.call(VISUAL, SHAPES, prompts=[CLICK], multimask_output=True)["predictions"]
+def test_of_three_candidates_the_best_is_answered(sdk: Sdk, web: WebServer) -> None:
+    options = {"prompts": [CLICK], "multimask_output": True}
+    (best,) = sdk.call(VISUAL, SHAPES, mask_input_format="rle", **options)["predictions"]
+    wanted = picked(web, SHAPES.read_bytes(), points=[[500, 300]], multimask_output=True)
+    assert np.array_equal(decoded(best["masks"]), wanted)
+    (best,) = sdk.call(VISUAL, SHAPES, **options)["predictions"]
     assert best["format"] == "polygon"
     assert all(len(point) == 2 for point in best["masks"][0])
 
