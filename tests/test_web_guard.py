@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,3 +154,16 @@ def test_settings_of_the_environment() -> None:
 def test_settings_that_mean_nothing_are_refused(variable: str, value: str) -> None:
     with pytest.raises(UserError, match=f"{variable} is '{value}'"):
         WebSettings.from_environment({variable: value})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_quietly_and_leaves_no_files(
+    weights: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    with WebServer(tmp_path, {"SAM3_WEIGHTS": str(weights)}) as running:
+        running.ready()
+        assert running.http.get("/").status_code == 200
+        running.process.send_signal(number)
+        assert running.process.wait(60) == 0
+        assert list(running.temporary.glob("sam3-*")) == []
+        assert "Traceback" not in running.log()

@@ -24,8 +24,8 @@ class WebServer:
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str], *arguments: str) -> None:
-        temporary = folder / "tmp"
-        temporary.mkdir(parents=True)
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir(parents=True)
         self.log_file = folder / "web.log"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sam3_image.web", "--port", "0", *arguments],
@@ -35,7 +35,7 @@ class WebServer:
                 "SAM3_DEVICE": "cpu",
                 "PYTHONUNBUFFERED": "1",
                 **environment,
-                "TMPDIR": str(temporary),
+                "TMPDIR": str(self.temporary),
             },
             stdin=subprocess.DEVNULL,
             stdout=self.log_file.open("w"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -56,10 +57,13 @@ def _serve(settings: WebSettings, listening: socket.socket) -> None:
     # Imported late: torch takes seconds, and neither --help nor a taken port needs it.
     import uvicorn
 
-    from sam3_image.serving import Service, Settings
+    from sam3_image.serving import Keeper, Service, Settings
     from sam3_image.web.app import create_app
 
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises it again when it has ended
+        signal.signal(number, _stop)
     service = Service(Settings.from_environment(os.environ))
+    keeper = Keeper(service)
     config = uvicorn.Config(
         create_app(service, settings),
         log_level="warning",
@@ -73,7 +77,15 @@ def _serve(settings: WebSettings, listening: socket.socket) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     hint = "  (add #token= and SAM3_TOKEN's value)" if settings.token else ""
     print(f"web: open http://{host}:{port}/{hint}", file=sys.stderr, flush=True)
-    uvicorn.Server(config).run(sockets=[listening])
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        keeper.close()
+        service.close()
+
+
+def _stop(*_: object) -> NoReturn:
+    sys.exit()
 
 
 if __name__ == "__main__":
