@@ -149,7 +149,7 @@ class Service:
         The file stays for a minute (Cog reads it after `predict()` has returned and never deletes
         it), or until the service ends.
         """
-        return self.submit_file(path, request).result()
+        return self.submit_file(path, request, progress).result()
 
     # Looking after it
 
