@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -98,6 +100,29 @@ def test_a_job_tells_each_change_once() -> None:
         return told
 
     assert asyncio.run(run()) == ["processing", "succeeded"]
+
+
+def test_a_finished_job_lets_go_of_the_request_that_it_came_from() -> None:
+    class Request:
+        def tell(self, _: Job) -> None:
+            pass
+
+    def started(jobs: Jobs) -> tuple[Job, weakref.ref[Request]]:
+        request = Request()
+
+        async def work() -> Outcome:
+            return outcome(len(repr(request)))
+
+        return jobs.start("a", work, told=request.tell), weakref.ref(request)
+
+    async def run() -> bool:
+        job, request = started(jobs := Jobs())
+        await job.wait()
+        gc.collect()
+        assert jobs.get("a", job.id) is job
+        return request() is None
+
+    assert asyncio.run(run())
 
 
 def test_waiting_jobs_are_bounded_in_number_and_bytes() -> None:

@@ -100,6 +100,7 @@ class Job:
         if not self.finished:
             self.status, self.completed = status, time.time()
             self._tell()
+            self._told = None  # it may hold the request, with its body
 
     def _tell(self) -> None:
         if self._told is not None:

@@ -29,6 +29,7 @@ COG_VERSION = "0.14.0"
 CREATED = "2026-01-01T00:00:00Z"
 MAX_WAIT = 60
 REFERENCE = "reference_image"
+LONG, SHOWN = 20_000, 40  # characters of an input that are kept, and of one that is cut
 UPLOADED = re.compile(r"/v1/files/([0-9A-Za-z]+)$")
 EVENTS = {RUNNING: "start", STARTING: "start"}
 WEBHOOK_TRIES = 3
@@ -38,7 +39,7 @@ class PredictionBody(Body):
     """A prediction to make. input: those of `predict()`; image is required."""
 
     input: dict[str, Any]
-    version: str | None = None
+    version: str | None = Field(default=None, max_length=200)
     webhook: str | None = None
     webhook_events_filter: list[str] | None = None
 
@@ -99,8 +100,8 @@ async def create(call: Call[PredictionBody]) -> Prediction:
     async def work() -> Outcome:
         asked = request
         if reference is not None:
-            content = await _content(call, reference)
-            asked = Request.from_filled(**{**inputs, REFERENCE: content})
+            examples = await _content(call, reference)
+            asked = Request.from_filled(**{**inputs, REFERENCE: examples})
         picture = await call.context.segmentation.open(await _content(call, image))
         name, content = await call.context.segmentation.file(picture.image, asked)
         return Outcome((File.named(name, content),))
@@ -183,12 +184,11 @@ async def _content(call: Call[Any], image: str) -> bytes:
 
 
 def _short(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return the inputs as they are given back: without the bytes of data URLs."""
+    """Return the inputs as they are given back: known ones, long texts (images) cut off."""
     return {
-        name: f"{value.partition(',')[0]},…"
-        if isinstance(value, str) and value[:5].lower() == "data:"
-        else value
+        name: f"{value[:SHOWN]}…" if isinstance(value, str) and len(value) > LONG else value
         for name, value in inputs.items()
+        if name == "image" or name in Request.inputs()
     }
 
 
