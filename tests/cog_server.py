@@ -200,13 +200,14 @@ class CogServer:
     ) -> httpx.Response:
         """One request, sent again while the server says that it is busy (409).
 
-        inputs: of predict(). `image` may be a path, bytes, an array (H, W, 3) uint8, a Pillow
+        inputs: of predict(). Images may be a path, bytes, an array (H, W, 3) uint8, a Pillow
             image, or a string that is sent as it is; None values are left out.
         envelope: what stands beside `input` in the body, for example webhook.
         """
         body = {**envelope, "input": {k: v for k, v in inputs.items() if v is not None}}
-        if "image" in body["input"]:
-            body["input"]["image"] = _as_url(body["input"]["image"])
+        for name in ("image", "reference_image"):
+            if name in body["input"]:
+                body["input"][name] = _as_url(body["input"][name])
         content = json.dumps(body)
         for attempt in range(BUSY_TRIES):
             answer = self.http.request(

@@ -129,14 +129,13 @@ def few(
     count: int = 5,
     extents: tuple[float, float] = (100, 320),
 ) -> tuple[Image.Image, list[Drawn]]:
-    """A few objects of any texture on a large picture."""
+    """A few solid objects on a large picture, apart from each other."""
     canvas = Canvas(size, np.random.default_rng([seed, 79]))
     for _ in range(count):
         extent = canvas.rng.uniform(*extents)
         centre = canvas.somewhere(extent)
         assert centre is not None
-        texture = str(canvas.rng.choice(TEXTURES, p=(0.6, 0.2, 0.2)))
-        canvas.add(str(canvas.rng.choice(SHAPES)), canvas.colour(), centre, extent, texture)
+        canvas.add(str(canvas.rng.choice(SHAPES)), canvas.colour(), centre, extent)
     return canvas.image(), canvas.drawn
 
 
@@ -162,3 +161,52 @@ def on_seams(
                 canvas.add(str(canvas.rng.choice(SHAPES)), colour, (centre[0], centre[1]), extent)
                 break
     return canvas.image(), canvas.drawn
+
+
+def reference_pair(
+    seed: int, present: bool = True
+) -> tuple[Image.Image, Drawn, Image.Image, list[Drawn]]:
+    """A picture with one object to refer to, and another picture, which has its like or not.
+
+    Objects are of any texture, 10 to 35 % of the side. Lookalikes have shape, color and texture in
+    common; the other objects of the second picture differ from it in shape or color.
+    """
+    rng = np.random.default_rng([seed, 81])
+    first, second = (Canvas(_size(rng), rng) for _ in range(2))
+    both = [name for name in PALETTE if first.visible(name) and second.visible(name)]
+    shape, colour = str(rng.choice(SHAPES)), str(rng.choice(both or list(PALETTE)))
+    texture = str(rng.choice(TEXTURES, p=(0.6, 0.2, 0.2)))
+    wanted = _scatter(first, [(shape, colour, texture)])[0]
+    _scatter(first, [_other(first, wanted) for _ in range(2)])
+    alike = int(rng.integers(1, 4)) if present else 0
+    kinds = [(shape, colour, texture)] * alike
+    kinds += [_other(second, wanted) for _ in range(int(rng.integers(1, 4)))]
+    _scatter(second, kinds)
+    return first.image(), wanted, second.image(), second.drawn
+
+
+def _size(rng: np.random.Generator) -> tuple[int, int]:
+    side, ratio = rng.uniform(350, 700), np.exp(rng.uniform(np.log(0.6), np.log(1.6)))
+    return round(side * np.sqrt(ratio)), round(side / np.sqrt(ratio))
+
+
+def _other(canvas: Canvas, wanted: Drawn) -> tuple[str, str, str]:
+    """A kind of object that differs from `wanted` in shape or color."""
+    while True:
+        shape, colour = str(canvas.rng.choice(SHAPES)), canvas.colour()
+        if (shape, colour) != (wanted.shape, wanted.colour):
+            return shape, colour, str(canvas.rng.choice(TEXTURES, p=(0.6, 0.2, 0.2)))
+
+
+def _scatter(canvas: Canvas, kinds: list[tuple[str, str, str]]) -> list[Drawn]:
+    side = float(np.sqrt(canvas.width * canvas.height))
+    placed = []
+    for shape, colour, texture in kinds:
+        extent = side * canvas.rng.uniform(0.10, 0.35)
+        centre = canvas.somewhere(extent) if extent < min(canvas.width, canvas.height) else None
+        if centre is None:
+            extent = 0.1 * side
+            centre = canvas.somewhere(extent)
+        if centre is not None:
+            placed.append(canvas.add(shape, colour, centre, extent, texture))
+    return placed

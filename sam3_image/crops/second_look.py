@@ -1,8 +1,8 @@
 """A closer look at each instance, for finer edges than the grid of the first look gives.
 
 The object is picked again, by the box and the middle of its first mask, in a crop in which it takes
-about half the side. On the demo checkpoint this gave better masks than asking for the concept
-again, or for the box alone.
+about half the side, and once more in the mirror image of that crop; the mean of the two is its new
+mask. What the model gets wrong at an edge in one of them it seldom gets wrong in the other.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3_image.crops.looks import Eye, Question
-from sam3_image.crops.windows import Box, Window, around
-from sam3_image.masks import Detections, Mask, Packed, Regions
+from sam3_image.crops.windows import around
+from sam3_image.masks import Detections, Maps, Mask, Packed, Regions
 from sam3_image.model import Pick, Point, Target
 
 SHARE = 0.5  # of the crop's side that the longer side of the object takes
@@ -35,37 +35,56 @@ def refine(eye: Eye, pixels: NDArray[np.uint8], found: Detections) -> Detections
     """
     packed = [Packed.of(mask) for mask in found.masks()]
     boxes = found.boxes.copy()
-    for question, answer in eye.look(_questions(pixels, packed)):
+    answers = eye.look(_questions(pixels, packed))
+    for (question, plain), (_, mirrored) in zip(answers, answers, strict=True):
         (index,) = question.prompts
-        first, second = packed[index].mask(), moved(answer.mask(0), question.window, found.size)
-        if first.iou(second) >= AGREE:
+        local = _mean(plain, mirrored)
+        window = question.window
+        second = Mask(local.inside, local.y + window.y0, local.x + window.x0, found.size)
+        if packed[index].mask().iou(second) >= AGREE:
             packed[index] = Packed.of(second)
             boxes[index] = second.box
     return replace(found, source=Regions(tuple(packed)), boxes=boxes)
 
 
-def moved(mask: Mask, window: Window, size: tuple[int, int]) -> Mask:
-    """Return the mask of a window as one of the whole picture, of `size` = (height, width)."""
-    return Mask(mask.inside, mask.y + window.y0, mask.x + window.x0, size)
-
-
 def _questions(pixels: NDArray[np.uint8], packed: Sequence[Packed]) -> Iterator[Question]:
+    """Yield two questions for each mask that may gain: the crop and its mirror image."""
     size = pixels.shape[0], pixels.shape[1]
     for index, one in enumerate(packed):
         mask = one.mask()
         x0, y0, x1, y1 = mask.box
         window = around((x0, y0, x1, y1), max(x1 - x0, y1 - y0) / SHARE, size)
-        gain = (
-            max(whole / part for whole, part in zip(size, window.size, strict=True))
-            if mask.area
-            else 0.0
-        )
-        if gain < GAIN:
+        gain = max(whole / max(1, own) for whole, own in zip(size, window.size, strict=True))
+        if gain < GAIN or not mask.area:
             continue
         x, y = _middle(mask)
-        box: Box = (x0 - window.x0, y0 - window.y0, x1 - window.x0, y1 - window.y0)
-        target = Target(points=((x - window.x0, y - window.y0),), labels=(1,), box=box)
-        yield Question(window.of(pixels), Pick((target,), multimask=False), window, (index,))
+        target = Target(
+            points=((x - window.x0, y - window.y0),),
+            labels=(1,),
+            box=(x0 - window.x0, y0 - window.y0, x1 - window.x0, y1 - window.y0),
+        )
+        crop = window.of(pixels)
+        yield Question(crop, Pick((target,), multimask=False), window, (index,))
+        target = _mirrored(target, crop.shape[1])
+        yield Question(crop[:, ::-1], Pick((target,), multimask=False), window, (index,))
+
+
+def _mirrored(target: Target, width: int) -> Target:
+    """Return the same target in the mirror image of a crop of that width."""
+    points = tuple((width - 1 - x, y) for x, y in target.points)
+    if target.box is None:
+        return replace(target, points=points)
+    x0, y0, x1, y1 = target.box
+    return replace(target, points=points, box=(width - x1, y0, width - x0, y1))
+
+
+def _mean(plain: Detections, mirrored: Detections) -> Mask:
+    """Return the mask of the mean of two answers, the second of which is in mirror image."""
+    one, other = plain.source, mirrored.source
+    if not isinstance(one, Maps) or not isinstance(other, Maps):
+        raise TypeError("the answers to a pick are maps")
+    values = (one.values + other.values[..., ::-1]).astype(np.float32)
+    return replace(one, values=values, cut=2 * one.cut).mask(0)
 
 
 def _middle(mask: Mask) -> Point:

@@ -29,9 +29,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class _Target:
-    """An object to look at more closely: one instance of it, and a box around all that was seen."""
+    """An object to look at more closely.
+
+    one: the latest that was seen of it. first: what was seen first. box: around all of it so far.
+    """
 
     one: Seen
+    first: Seen
     box: Box
 
 
@@ -73,7 +77,7 @@ class Tiles:
         for prompt in everything:
             mine = merge(_of(tiles, prompt), _of(overview, prompt), self.tile_size)
             kept += mine.kept
-            targets += [_Target(one, box) for one, box in groups(mine.doubtful)]
+            targets += [_Target(one, one, box) for one, box in groups(mine.doubtful)]
         targets.sort(key=lambda target: -target.one.score)
         # A picture full of pieces must not take much longer than its tiles.
         kept += self._closer(targets[: len(windows)])
@@ -81,27 +85,27 @@ class Tiles:
         return detections([one for own in each for one in own], self.size)
 
     def _closer(self, targets: Sequence[_Target]) -> list[Seen]:
-        """Look at a square around each target; returns what that shows of it, if anything."""
+        """Look at a square around each target; returns what that shows of it.
+
+        Where it shows nothing, pieces are dropped, and what the overview saw whole remains.
+        """
         found = []
         for _ in range(ROUNDS):
-            asked = [(target, self._window(target)) for target in targets]
-            # The look at the whole picture was the first of all.
-            asked = [(own, window) for own, window in asked if window.size != self.size]
-            questions = (self._question(window, [own.one.prompt]) for own, window in asked)
-            targets = []
-            for (own, _), (question, answer) in zip(asked, self.eye.look(questions), strict=True):
+            questions = (self._question(self._window(own), [own.one.prompt]) for own in targets)
+            cut = []
+            for own, (question, answer) in zip(targets, self.eye.look(questions), strict=True):
                 again = [
                     one
                     for one in seen(question, answer, self.size)
                     if one.consistent and same(one, own.one)
                 ]
-                complete = [one for one in again if one.whole]
-                if complete:
-                    found.append(max(complete, key=lambda one: one.score))
+                best = max(again, key=lambda one: (one.whole, one.score), default=own.first)
+                if best.whole:
+                    found.append(best)
                 elif again:
-                    best = max(again, key=lambda one: one.score)
-                    targets.append(_Target(best, hull([own.box, best.around])))
-        return found
+                    cut.append(_Target(best, own.first, hull([own.box, best.around])))
+            targets = cut
+        return found + [own.first for own in targets if own.first.whole]
 
     def _window(self, target: _Target) -> Window:
         """Return a square in which the object takes half the side at most, or of a tile's size."""

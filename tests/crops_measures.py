@@ -1,0 +1,67 @@
+"""How the answers of several looks are measured: matches, doubles, edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from demo_checkpoint.measure import match_ious
+from tests.second_scenes import iou
+
+HIT = 0.5  # mask IoU from which an object counts as found
+BAND = 5  # pixels along the edge that boundary IoU looks at
+
+
+@dataclass
+class Counts:
+    """Over one or many answers; ious are those of the hits.
+
+    doubles: answers that lie on an object which another answer has found.
+    """
+
+    truths: int = 0
+    found: int = 0
+    doubles: int = 0
+    ious: list[float] = field(default_factory=list)
+
+    def __iadd__(self, other: Counts) -> Counts:
+        self.truths += other.truths
+        self.found += other.found
+        self.doubles += other.doubles
+        self.ious += other.ious
+        return self
+
+    @property
+    def hits(self) -> int:
+        """How many objects were found."""
+        return len(self.ious)
+
+    @property
+    def f1(self) -> float:
+        """The harmonic mean of precision and recall."""
+        return 2 * self.hits / max(1, self.truths + self.found)
+
+    @property
+    def mean_iou(self) -> float:
+        """Of the hits."""
+        return float(np.mean(self.ious)) if self.ious else 0.0
+
+
+def counted(found: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Counts:
+    """One answer: bool masks (H, W) against the true ones."""
+    ious = [one for one in match_ious(np.array(found), truth) if one >= HIT] if found else []
+    on_any = sum(any(iou(mask, own) >= HIT for own in truth) for mask in found)
+    return Counts(len(truth), len(found), max(0, on_any - len(ious)), ious)
+
+
+def boundary_iou(one: np.ndarray, other: np.ndarray) -> float:
+    """IoU of the bands of BAND pixels inside the edges of two masks (arXiv 2103.16562)."""
+    return iou(_band(one), _band(other))
+
+
+def _band(mask: np.ndarray) -> np.ndarray:
+    distance = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    return mask & (distance <= BAND)
