@@ -12,7 +12,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import bulk, device, encoders, full_size, measure, page, pictures, table
+from benchmarks import (
+    bulk,
+    device,
+    encoders,
+    full_size,
+    measure,
+    page,
+    pictures,
+    table,
+    tiles,
+)
 from benchmarks.around import HUGE, KINDS, LARGE, SIDES, SMALL, STAGES, Case, Inputs, total
 from benchmarks.measure import Spread
 from benchmarks.table import Row
@@ -52,7 +62,7 @@ def main() -> None:
                     (HUGE, "ZIP", available_memory() > PLAIN_HUGE_BYTES),
                 ],
             )
-            rows += _demo(scratch) + _page(scratch)
+            rows += _demo(scratch) + _page(scratch) + tiles.rows()
             rows += bulk.rows(scratch)
         if options.full:
             rows += _full_size(scratch, options.keep)
