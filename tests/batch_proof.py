@@ -190,9 +190,9 @@ def actors(parent: int) -> list[int]:
 def node(scratch: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """One raylet with ports of its own, `ray start --block`."""
     command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus=1"]
-    command += ["--include-dashboard=false", "--object-store-memory=100000000"]
+    command += ["--object-store-memory=100000000"]
     if "--head" in options:
-        command.append(f"--temp-dir={scratch}")
+        command += ["--include-dashboard=false", f"--temp-dir={scratch}"]
     log = scratch.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
