@@ -28,7 +28,14 @@ from sam3_image.model import locate
 
 DONE, WITH_ERRORS, REFUSED, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 # Variables that decide about results, beside the weights.
-DECIDING = ("SAM3_DTYPE", "SAM3_REFERENCE", "SAM3_MAX_PIXELS", "SAM3_MAX_SIDE", "SAM3_MAX_BYTES")
+DECIDING = (
+    "SAM3_DTYPE",
+    "SAM3_REFERENCE",
+    "SAM3_MAX_PIXELS",
+    "SAM3_MAX_SIDE",
+    "SAM3_MAX_BYTES",
+    "SAM3_MAX_TILES",
+)
 
 
 def main(arguments: Sequence[str]) -> int:

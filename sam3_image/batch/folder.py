@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,6 +55,7 @@ class Folder:
         self.path = path
         self.work = path / ".work"
         self.marks = self.work / "marks"
+        self.temporary = self.work / "tmp"  # of workers, which may be killed before they tidy up
         self.session = session
 
     # What the driver does
@@ -71,6 +73,7 @@ class Folder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 mine = Folder(self.path, session=secrets.token_hex(4))
                 mine._take_over()
+                stack.callback(shutil.rmtree, self.temporary, ignore_errors=True)
             except BlockingIOError:
                 raise OutputError(
                     f"another run is writing to {shown(str(self.path), 200)}: wait for its end, "
@@ -88,6 +91,8 @@ class Folder:
             lock.truncate(0)
             lock.write(self.session)
             lock.flush()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        self.temporary.mkdir(exist_ok=True)
         for pattern in ("*.tmp", LOGS):  # of the run before
             for old in self.work.glob(pattern):
                 old.unlink(missing_ok=True)

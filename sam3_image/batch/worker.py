@@ -7,6 +7,7 @@ works on one image, the next ones are read and decoded and the rows of the last 
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 from collections import deque
@@ -31,11 +32,12 @@ DEVICE_LOST = 70  # exit status of a worker whose device computes nothing any mo
 
 
 class ShardWorker:
-    """Holds the model; `run` takes one shard after the other."""
+    """Holds the model; `run` takes one shard after the other. It has its process for itself."""
 
     def __init__(self, job: Job) -> None:
         """Load the model; raises UserError."""
         self._job = job
+        tempfile.tempdir = str(job.folder.temporary)
         self._engine = (job.engine or _load)(job)
         self._reader = Reader(Limits.from_environment(job.environment), job.root)
         self._ahead = job.decoders + READ_AHEAD
