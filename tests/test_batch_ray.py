@@ -1,4 +1,4 @@
-"""The same job over actors of a Ray that it starts itself; of clusters: `tests.batch_proof`."""
+"""The same job over actors of a Ray that it starts itself; clusters: `by_hand/batch_proof.py`."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Progress:
 def _details(totals: Totals) -> list[str]:
     lines = []
     if totals.deaths:
-        lines.append(f"{totals.deaths} workers died and were replaced")
+        lines.append(f"{totals.deaths} {'worker' if totals.deaths == 1 else 'workers'} died")
     each = {name: 1000 * totals.seconds.get(name, 0.0) / max(totals.rows, 1) for name in STAGES}
     slowest = max(each, key=lambda name: each[name])
     times = ", ".join(f"{name} {value:.1f}" for name, value in each.items())

@@ -1,6 +1,6 @@
 """Thousands of drawn pictures for `script/batch`, one in a hundred damaged.
 
-python -m tests.batch_pictures FOLDER [--count 2000]
+python -m tests.by_hand.batch_pictures FOLDER [--count 2000]
 """
 
 from __future__ import annotations

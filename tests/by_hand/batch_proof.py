@@ -1,7 +1,7 @@
 """`script/batch` under kills, and on a Ray cluster of two nodes; by hand, not in CI.
 
-    python -m tests.batch_proof kills PICTURES [--ray] [--kills 5] [--seed 0]
-    python -m tests.batch_proof cluster PICTURES
+    python -m tests.by_hand.batch_proof kills PICTURES [--ray] [--kills 5] [--seed 0]
+    python -m tests.by_hand.batch_proof cluster PICTURES
 
 `kills`: one run in peace, then one whose driver and workers are killed with SIGKILL at random
 moments and that is started again each time; the rows of both must be the same, each image once.
@@ -51,7 +51,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if (options.ray or options.what == "cluster") and "ALONE" not in os.environ:
-        command = ["unshare", "-n", sys.executable, "-m", "tests.batch_proof", *sys.argv[1:]]
+        command = [
+            "unshare",
+            "-n",
+            sys.executable,
+            "-m",
+            "tests.by_hand.batch_proof",
+            *sys.argv[1:],
+        ]
         return subprocess.call(command, env={**os.environ, "ALONE": "1"})
     if "ALONE" in os.environ:
         with socket.socket() as any_socket:
