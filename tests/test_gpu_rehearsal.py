@@ -1,8 +1,9 @@
 """The GPU path without a GPU: SAM 3 at full size on fake CUDA tensors, which have no values.
 
-`FakeTensorMode` runs every operation's rules for devices, dtypes and shapes and refuses what a GPU
-would refuse: a tensor that was left on the host, a product of two dtypes. What leaves for the host
-goes through `to_host`, which here gives ones. No speed, no memory and no numbers come out of it.
+`FakeTensorMode` runs every operation's rules for devices and shapes and refuses what a GPU would
+refuse: a tensor that was left on the host. `OneDtype` adds products of two dtypes. What leaves for
+the host goes through `to_host`, which here gives ones. No speed, no memory and no numbers come out
+of it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Sam3VideoConfig, Sam3VideoModel
 from transformers.models.sam3.modeling_sam3 import Sam3DetrDecoder
 
@@ -56,6 +58,26 @@ def ones(values: torch.Tensor) -> np.ndarray:
     return np.ones(values.shape, dtype=str(values.dtype).removeprefix("torch."))
 
 
+class OneDtype(TorchDispatchMode):
+    """Refuses products of two dtypes as CUDA's kernels do; fake tensors let them by."""
+
+    PRODUCTS = frozenset(
+        (
+            *("linear", "addmm", "mm", "bmm", "baddbmm", "matmul"),
+            *("conv2d", "conv_transpose2d", "convolution", "scaled_dot_product_attention"),
+        )
+    )
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in self.PRODUCTS:
+            # Of attention query, key and value; its mask may be wider.
+            factors = [part for part in args[:3] if isinstance(part, torch.Tensor)]
+            if len({part.dtype for part in factors}) > 1:
+                raise RuntimeError(f"{name} of {[part.dtype for part in factors]}")
+        return func(*args, **(kwargs or {}))
+
+
 def coordinates(
     decoder: Sam3DetrDecoder, *_: torch.Tensor, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,7 +101,7 @@ def moved(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
 def rehearsed(request: pytest.FixtureRequest, weights: Path) -> Iterator[Segmenter]:
     """A segmenter on fake CUDA, within the mode that makes it so."""
     calls: list[Any] = []
-    with pytest.MonkeyPatch.context() as patch, FakeTensorMode():
+    with pytest.MonkeyPatch.context() as patch, FakeTensorMode(), OneDtype():
         for module in (finder, picker, segmenter):
             patch.setattr(module, "to_host", ones)
         patch.setattr(Sam3DetrDecoder, "_get_coords", coordinates)
