@@ -50,6 +50,10 @@ def main() -> None:
             rows += _around(scratch, QUICK)
             rows += _peaks(scratch, [(LARGE, "ZIP + overlay", True)])
             rows += encoders.rows()
+        elif options.callers:
+            from benchmarks import callers  # its packages are those of the tests
+
+            rows += callers.rows(scratch)
         elif not options.device_only:
             rows += _around(scratch, USUAL)
             rows += encoders.rows()
@@ -84,6 +88,9 @@ def _options() -> argparse.Namespace:
     amount.add_argument(
         "--device-only", action="store_true", help="only the part that runs by itself on a GPU"
     )
+    amount.add_argument(
+        "--callers", action="store_true", help="only many clients at once, six minutes"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--weights", type=Path, help="a checkpoint for the device part")
     parser.add_argument("--rounds", type=int, default=device.ROUNDS, help="of the device part")
@@ -94,7 +101,7 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     options.given = [
         f"--{name.replace('_', '-')}"
-        for name in ("quick", "full", "device_only")
+        for name in ("quick", "full", "device_only", "callers")
         if options.__dict__[name]
     ]
     return options

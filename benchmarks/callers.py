@@ -13,10 +13,9 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,14 +51,15 @@ class Load:
         return statistics.quantiles(self.latencies, n=20)[-1]
 
 
-def rows(seconds: float = SECONDS) -> list[Row]:
-    """Every device with every number of clients."""
+def rows(scratch: Path, seconds: float = SECONDS) -> list[Row]:
+    """Every device with every number of clients; pictures and logs go into `scratch`."""
     found: list[Row] = []
+    bodies = _bodies(scratch)
     for device in DEVICES:
         loads: dict[str, list[Load]] = {}
         for side, server in (("plain", plain_server), ("ours", our_server)):
-            with server(device) as port:
-                loads[side] = [load(port, count, seconds) for count in CLIENTS]
+            with server(device, scratch) as port:
+                loads[side] = [load(port, bodies, count, seconds) for count in CLIENTS]
         found += _rows(device, loads["plain"], loads["ours"])
     return found
 
@@ -96,21 +96,18 @@ def _row(
 
 
 @contextlib.contextmanager
-def our_server(device: int | None) -> Iterator[int]:
+def our_server(device: int | None, scratch: Path) -> Iterator[int]:
     """Cog's server with our predictor, or with the stand-in for its device."""
     environment, predictor = {"SAM3_WEIGHTS": str(DEMO)}, "predict.py:Predictor"
     if device is not None:
         environment["SAM3_BENCH_DEVICE_MS"] = str(device)
         predictor = "benchmarks/stand_in.py:Predictor"
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        CogServer(Path(folder) / "server", environment, predictor=predictor) as server,
-    ):
+    with CogServer(scratch / f"server-{device}", environment, predictor=predictor) as server:
         yield server.ready().port
 
 
 @contextlib.contextmanager
-def plain_server(device: int | None) -> Iterator[int]:
+def plain_server(device: int | None, _: Path) -> Iterator[int]:
     """The plain server, the same way."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.plain_server", str(port), str(DEMO)]
@@ -128,9 +125,8 @@ def plain_server(device: int | None) -> Iterator[int]:
         process.wait()
 
 
-def load(port: int, clients: int, seconds: float) -> Load:
+def load(port: int, bodies: Sequence[bytes], clients: int, seconds: float) -> Load:
     """Let so many clients ask for so long; raises RuntimeError for any answer but a result."""
-    bodies = _bodies()
     for body in bodies[:2]:
         _ask(port, body)
     latencies: list[float] = []
@@ -158,13 +154,12 @@ def load(port: int, clients: int, seconds: float) -> Load:
     return Load(clients, tuple(latencies), time.perf_counter() - start)
 
 
-def _bodies() -> list[bytes]:
+def _bodies(scratch: Path) -> list[bytes]:
     found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(PICTURES):
-            photo = pictures.save_photo(Path(folder) / "photo.jpg", SIZE, seed)
-            url = data_url(photo.read_bytes(), "image/jpeg")
-            found.append(json.dumps({"input": {"image": url, "prompt": "red circle"}}).encode())
+    for seed in range(PICTURES):
+        photo = pictures.save_photo(scratch / "callers.jpg", SIZE, seed)
+        url = data_url(photo.read_bytes(), "image/jpeg")
+        found.append(json.dumps({"input": {"image": url, "prompt": "red circle"}}).encode())
     return found
 
 

@@ -140,7 +140,10 @@ def _predict(image: Path, request: Request, output: Path | None) -> Path:
     """Load the model, answer with its log on stderr, keep the result; returns its path."""
     with contextlib.redirect_stdout(sys.stderr):
         # Imported late: torch takes seconds, and neither --help nor a wrong option needs it.
+        from sam3_image.decode import silence_libtiff
         from sam3_image.serving import Service, Settings
+
+        silence_libtiff()
 
         # Files of this machine are what a person at its terminal names.
         service = Service(Settings.from_environment(os.environ))

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ class CogServer:
     environment: added to this process's own; SAM3_DEVICE is the CPU unless it says otherwise.
     folder: for the log and the server's own TMPDIR, so that what it leaves there can be counted.
     repository: where predict.py is, for tests that want another tree than this one.
+    predictor: its file and class there. wrapper: a command that runs the server's.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class CogServer:
         environment: Mapping[str, str],
         repository: Path = REPOSITORY,
         predictor: str = "predict.py:Predictor",
+        wrapper: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.temporary = folder / "tmp"
@@ -106,7 +108,7 @@ class CogServer:
         self.port = free_port()
         binaries = str(Path(sys.executable).parent)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1"],
+            [*wrapper, sys.executable, "-m", "cog.server.http", "--host", "127.0.0.1"],
             cwd=repository,
             env={
                 **os.environ,

@@ -26,7 +26,7 @@ from sam3_image.decode.limits import Limits, check_memory
 from sam3_image.decode.pixels import exif_orientation, upright_rgb
 from sam3_image.errors import ImageError, MemoryLimitError, UserError, shown
 
-Claim = Callable[[int], int | None]
+Claim = Callable[[int, int], int | None]
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Image:
 def open_image(path: Path, limits: Limits, claim: Claim = check_memory) -> Image:
     """Read one image file; of several frames or pages, the first.
 
-    claim: asked before any pixel is decoded whether there are so many bytes of memory; returns
-        None if so, else how many there are.
+    claim: asked before any pixel is decoded whether there are so many bytes of memory for so many
+        pixels; returns None if so, else how many bytes there are.
 
     Raises ImageError for a file that is none of ours, damaged, or over a limit, and
     MemoryLimitError when this machine has not the memory to decode it.
@@ -72,7 +72,7 @@ def decode(data: bytes, limits: Limits, claim: Claim = check_memory) -> Image:
             limits.check_size((height, width))
             check_picture(picture, form.name, len(data), limits.pixels)
             needed = height * width * form.cost
-            if (available := claim(needed)) is not None:
+            if (available := claim(needed, height * width)) is not None:
                 raise _too_little_memory(form, needed, available)
             picture.load()
             limits.check_size(picture.size[::-1])  # a decoder may find another size than the header

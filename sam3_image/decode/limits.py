@@ -113,7 +113,7 @@ def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return machine if container is None else min(machine, container)
 
 
-def check_memory(needed: int) -> int | None:
+def check_memory(needed: int, _pixels: int) -> int | None:
     """Return None where `needed` bytes are available, else how many bytes are."""
     available = available_memory()
     return None if needed <= available else available

@@ -54,12 +54,15 @@ class Answer:
     def open(self, data: Path | bytes | NDArray[np.uint8] | Pillow.Image) -> Image:
         """Return the upright pixels of an image once there is memory to decode it."""
         if isinstance(data, Path):
-            return open_image(data, self.limits, self.claim.take)
+            return open_image(data, self.limits, self._room)
         if isinstance(data, bytes):
-            return decode(data, self.limits, self.claim.take)
+            return decode(data, self.limits, self._room)
         if isinstance(data, np.ndarray):
             return from_array(data, self.limits)
         return from_pillow(data, self.limits)
+
+    def _room(self, needed: int, pixels: int) -> int | None:
+        return self.claim.take(needed, pixels * WORK_BYTES)
 
     def segment(self, image: Image, request: Request) -> Instances:
         """Return what the request asks for in the image."""

@@ -16,9 +16,10 @@ from sam3_image.serving.queue import Job
 
 # How often a request that waits for memory looks again: others end, but the system also changes.
 LOOK_SECONDS = 0.1
-# Bytes per pixel of the image that a request may still take once it is decoded: a canvas with its
-# overlay and cut-out, masks and files that wait to be written. Measured: docs/serving.md.
-WORK_BYTES = 12
+# Bytes per pixel of the image that a request may take once it is decoded: a canvas with its overlay
+# and cut-out, masks and files that wait to be written, and the answer that Cog makes of the result.
+# Measured with `tests/container_memory.py`, one image of 50 megapixels: 19; the rest is a margin.
+WORK_BYTES = 24
 
 
 class Claim:
@@ -30,13 +31,15 @@ class Claim:
         self._job = job
         self.bytes = 0
 
-    def take(self, needed: int) -> int | None:
-        """Promise `needed` bytes more, after waiting for others where that helps.
+    def take(self, needed: int, later: int = 0) -> int | None:
+        """Promise `needed` bytes more, or `later` if that is more, once the others leave room.
+
+        later: what the request may need afterwards; alone it may try with less.
 
         Returns None, or, where there is too little even without the other requests, the number of
         bytes that there are. Raises CanceledError once the request is canceled.
         """
-        return self._ledger._take(self, self._job, needed)
+        return self._ledger._take(self, self._job, needed, later)
 
     def keep(self, needed: int) -> None:
         """Lower the promise: the rest was taken, or is not needed any more."""
@@ -65,7 +68,7 @@ class Ledger:
                 self._claims.discard(claim)
                 self._changed.notify_all()
 
-    def _take(self, claim: Claim, job: Job[object], needed: int) -> int | None:
+    def _take(self, claim: Claim, job: Job[object], needed: int, later: int) -> int | None:
         start = time.perf_counter()
         with self._changed:
             # While it waits it holds no promise: two requests that wait for each other's would do
@@ -76,8 +79,9 @@ class Ledger:
                 others = sum(other.bytes for other in self._claims if other is not claim)
                 # What the others have taken already is counted twice, which errs on the safe side.
                 available = self._available()
-                if kept + needed + others <= available:
-                    claim.bytes = kept + needed
+                whole = kept + max(needed, later)
+                if whole + others <= available or (others == 0 and needed <= available):
+                    claim.bytes = whole
                     break
                 if others == 0:
                     return available

@@ -57,11 +57,13 @@ def _serve(settings: WebSettings, listening: socket.socket) -> None:
     # Imported late: torch takes seconds, and neither --help nor a taken port needs it.
     import uvicorn
 
+    from sam3_image.decode import silence_libtiff
     from sam3_image.serving import Keeper, Service, Settings
     from sam3_image.web.app import create_app
 
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises it again when it has ended
         signal.signal(number, _stop)
+    silence_libtiff()
     service = Service(Settings.from_environment(os.environ))
     keeper = Keeper(service)
     config = uvicorn.Config(
