@@ -90,10 +90,11 @@ def test_cog_s_words_before_an_error_are_those_of_the_readme(own: CogServer) -> 
 def test_a_request_that_lacks_memory_is_refused_alone(own: CogServer) -> None:
     """One of eight is larger than the memory that the process may take."""
     own.wait_for("READY", seconds=SECONDS)
-    huge = data_url(png(np.zeros((9_000, 9_000), dtype=np.uint8)))
+    assert problems(own, 8, 1) == []  # all threads have started: they take address space, too
+    huge = data_url(png(np.zeros((10_900, 10_900), dtype=np.uint8)))
     process = worker(own)
     soft, hard = process.rlimit(resource.RLIMIT_AS)
-    process.rlimit(resource.RLIMIT_AS, (process.memory_info().vms + 400_000_000, hard))
+    process.rlimit(resource.RLIMIT_AS, (process.memory_info().vms + 350_000_000, hard))
     wrong: list[str] = []
 
     def client(number: int) -> None:
