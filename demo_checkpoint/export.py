@@ -51,8 +51,8 @@ def checkpoint_tensors(
 def _without_memory_vector(tracker: dict[str, Tensor]) -> dict[str, Tensor]:
     """Move `no_memory_embedding` into the bias of the coarse level, where training added it.
 
-    `Sam3TrackerModel` adds it to the last of the neck's four levels, which nothing reads: in the
-    checkpoint it would be lost.
+    Plain `Sam3TrackerModel` adds it to the last of the neck's four levels, which nothing reads. As
+    a bias it is where Meta's SAM 3 has it, however the checkpoint is run.
     """
     bias, vector = "vision_encoder.neck.fpn_layers.2.proj2.bias", "no_memory_embedding"
     moved = tracker[bias] + tracker[vector].flatten()

@@ -13,7 +13,7 @@ import sam3_image
 from sam3_image.errors import InputError, UserError
 from sam3_image.model.device import Placement
 from sam3_image.model.prompts import Find
-from sam3_image.model.reference import DEFAULT, META, TRANSFORMERS, Reference
+from sam3_image.model.reference import META, TRANSFORMERS, Reference
 from sam3_image.model.segmenter import Segmenter
 from sam3_image.model.texts import clean
 from sam3_image.model.weights.checkpoint import Checkpoint
@@ -94,7 +94,7 @@ def test_the_token_of_a_picture_is_computed_once_for_all_texts(tiny_weights: Pat
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(None, DEFAULT), ("  ", DEFAULT), ("meta", META), ("transformers", TRANSFORMERS)],
+    [(None, META), ("  ", META), ("meta", META), ("transformers", TRANSFORMERS)],
 )
 def test_the_environment_chooses(value: str | None, expected: Reference) -> None:
     environment = {} if value is None else {"SAM3_REFERENCE": value}

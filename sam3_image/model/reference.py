@@ -65,5 +65,4 @@ TRANSFORMERS = Reference(
     clean_text=False,
     layer_norm_eps=None,
 )
-# For the moment: weights/demo is being trained on for Meta's way.
-DEFAULT = TRANSFORMERS
+DEFAULT = META
