@@ -101,7 +101,7 @@ class Inputs:
         return inputs
 
     def load(self) -> Any:
-        """The model's outputs."""
+        """Return the model's outputs."""
         return Sam3ImageSegmentationOutput(**load_file(self.outputs))
 
 

@@ -68,7 +68,7 @@ def rows(scratch: Path, rounds: int = 3) -> list[Row]:
 
 
 def _batch(folder: Path, out: Path, options: list[str]) -> str:
-    """The log of one job."""
+    """Return the log of one job."""
     command = [sys.executable, "-m", "sam3_image.batch", str(folder), "--out", str(out)]
     done = subprocess.run(
         [*command, "--prompts", *PROMPTS, *options], capture_output=True, text=True, check=False
@@ -79,7 +79,7 @@ def _batch(folder: Path, out: Path, options: list[str]) -> str:
 
 
 def figure(pattern: str, log: str) -> float:
-    """The number that a pattern finds in a log."""
+    """Return the number that a pattern finds in a log."""
     found = re.search(pattern, log)
     if not found:
         raise RuntimeError(f"the log has no {pattern!r}:\n{log}")

@@ -73,7 +73,7 @@ def _fresh(pixels: np.ndarray, number: int) -> np.ndarray:
 
 
 def _model_alone(setup: Setup, service: Service, theirs: plain.Plain, rounds: int) -> list[Row]:
-    """Encoder, text, heads at batch 1 for a picture of the encoder's own size."""
+    """Return encoder, text, heads at batch 1 for a picture of the encoder's own size."""
     segmenter = service._segmenter
     side = segmenter.side(100)
     pixels = pictures.photo(side, side)
@@ -147,7 +147,7 @@ def _predictions(
 
 
 def _threshold_for(service: Service, photo: Path, count: int) -> float:
-    """A threshold between the scores of two instances, so that `count` are above it."""
+    """Return a threshold between the scores of two instances, so that `count` are above it."""
     segmenter = service._segmenter
     features = segmenter.encode(open_image(photo, Limits()).pixels, segmenter.side(100))
     scores = segmenter.segment(features, Find((CONCEPTS[0],), 0.0)).scores

@@ -86,7 +86,7 @@ def timed(work: Callable[[], Any], device: torch.device | None = None) -> float:
 
 
 def peak_bytes() -> int:
-    """The most memory this process ever held.
+    """Return the most memory this process ever held.
 
     Linux hands `ru_maxrss` of a parent down to its children, so there the kernel's own high-water
     mark of this address space is read instead.
@@ -100,7 +100,7 @@ def peak_bytes() -> int:
 
 
 def in_own_process(module: str, *arguments: str) -> Any:
-    """The JSON on the last line that `python -m module arguments…` prints."""
+    """Return the JSON on the last line that `python -m module arguments…` prints."""
     finished = subprocess.run(
         [sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False
     )
@@ -112,7 +112,7 @@ def in_own_process(module: str, *arguments: str) -> Any:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the figures depend on."""
+    """Return what the figures depend on."""
     packages = ("torch", "transformers", "pillow", "opencv-python-headless", "isal", "numpy")
     found: dict[str, Any] = {
         "processor": _processor(),

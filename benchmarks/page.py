@@ -45,7 +45,7 @@ def clicks(weights: Path, scratch: Path) -> tuple[list[float], list[float]]:
 
 @contextmanager
 def _serving(weights: Path) -> Iterator[int]:
-    """The web server in a thread of this process; its port."""
+    """Return the web server in a thread of this process; its port."""
     settings = Settings.from_environment({**os.environ, "SAM3_WEIGHTS": str(weights)})
     app = create_app(Service(settings), WebSettings())
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False))

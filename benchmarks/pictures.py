@@ -60,7 +60,7 @@ def mask_logits(count: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def outputs(count: int, seed: int = 0) -> Any:
-    """The model's outputs for one picture in which it finds `count` instances."""
+    """Return the model's outputs for one picture in which it finds `count` instances."""
     rng = np.random.default_rng(seed)
     masks = np.full((1, QUERIES, CELLS, CELLS), -10, dtype=np.float32)
     masks[0, :count] = mask_logits(count, seed)

@@ -52,12 +52,12 @@ def load(
 
 
 def decode(path: Path) -> Image.Image:
-    """The picture in a file, RGB."""
+    """Return the picture in a file, RGB."""
     return Image.open(path).convert("RGB")
 
 
 def preprocess(processor: Any, image: Image.Image, **prompts: Any) -> Any:
-    """The model's inputs for one picture; prompts: `text=…`, `input_boxes=…`, …"""
+    """Return the model's inputs for one picture; prompts: `text=…`, `input_boxes=…`, …"""
     return processor(images=image, return_tensors="pt", **prompts)
 
 
@@ -100,7 +100,7 @@ def overlay(
     color: tuple[int, int, int] = GREEN,
     opacity: float = 0.5,
 ) -> Image.Image:
-    """The picture with every masked pixel tinted once."""
+    """Return the picture with every masked pixel tinted once."""
     pixels = np.array(image)
     inside = np.zeros(pixels.shape[:2], dtype=bool)
     for mask in masks:
@@ -111,7 +111,7 @@ def overlay(
 
 
 def picture_bytes(image: Image.Image, form: str = "PNG") -> bytes:
-    """The picture as a file, with Pillow's own settings."""
+    """Return the picture as a file, with Pillow's own settings."""
     buffer = io.BytesIO()
     image.save(buffer, form)
     return buffer.getvalue()
@@ -133,7 +133,7 @@ def write_zip(
 def write_overlay(
     path: Path, image: Image.Image, result: dict[str, torch.Tensor], form: str = "PNG"
 ) -> Path:
-    """The overlay alone."""
+    """Return the overlay alone."""
     path.write_bytes(picture_bytes(overlay(image, masks_of(result)), form))
     return path
 
@@ -168,7 +168,7 @@ def predict(
     threshold: float = 0.5,
     save_overlay: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """The whole job for one picture and one text; writes the ZIP, returns the result."""
+    """Return the whole job for one picture and one text; writes the ZIP, returns the result."""
     image = decode(path)
     inputs = preprocess(plain.processor, image, text=prompt)
     outputs = infer(plain, inputs)

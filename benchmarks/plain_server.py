@@ -22,7 +22,7 @@ from benchmarks.stand_in import COUNT
 
 
 def create_app(folder: str, device_seconds: float | None) -> FastAPI:
-    """An application that answers POST /predictions as Cog's server does, one at a time."""
+    """Return an application that answers POST /predictions as Cog's server does, one at a time."""
     app, lock, loaded = FastAPI(), threading.Lock(), plain.load(folder)
     ready = pictures.outputs(COUNT)
 

@@ -52,7 +52,7 @@ class StandIn:
     def steps(
         self, features: Features, request: Find, mask_threshold: float = 0.5
     ) -> list[Callable[[], Detections]]:
-        """The ready-made outputs, as the product's own heads hand them over."""
+        """Return the ready-made outputs, as the product's own heads hand them over."""
         steps = self._finder.steps(features, request, mask_threshold)
         return [torch.inference_mode()(step) for step in steps]
 

@@ -49,7 +49,7 @@ class Row:
 
 
 def markdown(rows: Sequence[Row], machine: dict[str, Any], command: str) -> str:
-    """The whole report."""
+    """Return the whole report."""
     parts = [f"`{command}` on " + ", ".join(f"{key} {value}" for key, value in machine.items())]
     for section, group in groupby(rows, key=lambda row: row.section):
         lines = [_line(row) for row in group]

@@ -56,7 +56,7 @@ def rows(cases: Sequence[tuple[int, int, int]] = CASES) -> list[Row]:
 
 
 def plain_loop(theirs: plain.Plain, picture: Image.Image, concept: str) -> list[torch.Tensor]:
-    """What is usually written: each crop by itself, boxes of all crops through NMS."""
+    """Return what is usually written: each crop by itself, boxes of all crops through NMS."""
     boxes, scores, masks = [], [], []
     for top in range(0, picture.height - TILE + 1, STEP):
         for left in range(0, picture.width - TILE + 1, STEP):
@@ -72,7 +72,7 @@ def plain_loop(theirs: plain.Plain, picture: Image.Image, concept: str) -> list[
 
 
 def mosaic(down: int, across: int) -> Image.Image:
-    """A picture of exactly so many tiles, full of small copies of the example."""
+    """Return a picture of exactly so many tiles, full of small copies of the example."""
     picture = Image.new("RGB", (TILE + STEP * (across - 1), TILE + STEP * (down - 1)))
     with Image.open(ROOT / "examples" / "shapes.png") as scene:
         height = SCENE_WIDTH * scene.height // scene.width

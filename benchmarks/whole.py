@@ -45,14 +45,14 @@ class Setup:
             return Service(Settings.from_environment(environment))
 
     def plain(self) -> plain.Plain:
-        """The other side, loaded; on a GPU in bfloat16 as ours."""
+        """Return the other side, loaded; on a GPU in bfloat16 as ours."""
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         return plain.load(self.folder, self.device, dtype)
 
 
 @contextlib.contextmanager
 def quiet() -> Any:
-    """The service's log does not belong into the table."""
+    """Return the service's log does not belong into the table."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 

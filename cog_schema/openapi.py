@@ -27,7 +27,7 @@ STATES = ["starting", "processing", "succeeded", "canceled", "failed"]
 
 
 def document(signature: Signature) -> Json:
-    """The whole document for one signature."""
+    """Return the whole document for one signature."""
     schemas: Json = {
         "Input": _input_object(signature),
         "Output": {"title": "Output", **JSON_TYPES[signature.output]},
@@ -86,7 +86,7 @@ def _enumeration(item: DeclaredInput) -> Json:
 
 
 def _envelopes() -> Json:
-    """What surrounds the input and the output in requests and answers."""
+    """Return what surrounds the input and the output in requests and answers."""
     text = {"type": "string"}
     moment = {"type": "string", "format": "date-time"}
     return {

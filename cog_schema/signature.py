@@ -68,7 +68,7 @@ class Signature:
 
 
 def read_signature(source: str, class_name: str = "Predictor") -> Signature:
-    """The signature of `class_name.predict` in `source`; raises `StaticRuleError`."""
+    """Return the signature of `class_name.predict` in `source`; raises `StaticRuleError`."""
     tree = ast.parse(source)
     module = _Module(source, _literal_constants(tree))
     methods = _methods(tree, class_name)

@@ -29,7 +29,7 @@ class Batch:
     valid: Tensor
 
     def first(self, count: int) -> Batch:
-        """The first `count` scenes."""
+        """Return the first `count` scenes."""
         return Batch(*(getattr(self, f.name)[:count] for f in fields(self)))
 
 
@@ -54,7 +54,7 @@ def batches(
 def make_batch(
     rows: list[tuple[Pool, int]], rng: np.random.Generator | None, device: torch.device
 ) -> Batch:
-    """The given rows as one batch; without `rng`, as they were drawn."""
+    """Return the given rows as one batch; without `rng`, as they were drawn."""
     pixels = torch.from_numpy(np.stack([pool.images[index] for pool, index in rows]))
     masks = torch.from_numpy(np.stack([pool.masks[index] for pool, index in rows]))
     boxes = torch.from_numpy(np.stack([pool.boxes[index] for pool, index in rows]))

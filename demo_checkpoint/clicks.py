@@ -16,12 +16,12 @@ CELL = IMAGE_SIZE / MASK_SIZE  # input pixels per mask cell
 
 
 def first_clicks(masks: Tensor) -> Tensor:
-    """A point on each object: `masks` (N, G, G) coverage → (N, 2)."""
+    """Return a point on each object: `masks` (N, G, G) coverage → (N, 2)."""
     return _pick(torch.where(masks > 0.85, masks, 0.02 * masks))
 
 
 def corrections(masks: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
-    """The next click for each object, and its label 1 or 0.
+    """Return the next click for each object, and its label 1 or 0.
 
     `masks` (N, G, G) coverage; `predicted` (N, G, G) logits. The click falls into what is missing
     or into what is too much, whichever is larger; where nothing is wrong, on the object.
@@ -36,12 +36,14 @@ def corrections(masks: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def background_clicks(masks: Tensor) -> Tensor:
-    """A point where there is no object at all: `masks` (N, G, G), all objects' coverage."""
+    """Return a point where there is no object at all: `masks` (N, G, G), all objects' coverage."""
     return _pick((masks < 0.01).float())
 
 
 def _pick(weight: Tensor) -> Tensor:
-    """A random cell of the region, as often its middle as anywhere in it, and a point in it."""
+    """Return a random cell of the region, as often its middle as anywhere in it, and a
+    point in it.
+    """
     count = len(weight)
     inside = (weight > 0).float()
     middle = F.avg_pool2d(weight[:, None], 7, stride=1, padding=3, divisor_override=49)[:, 0]

@@ -62,7 +62,7 @@ class Words:
 def prompt_tensors(
     prompts: list[list[Prompt]], boxes: Tensor, words: Words, device: torch.device
 ) -> PromptTensors:
-    """The prompts of each scene, flattened; `boxes` (B, M, 4) xyxy are the scenes' objects."""
+    """Return prompts of each scene, flattened; `boxes` (B, M, 4) xyxy are the scenes' objects."""
     flat = [(image, prompt) for image, own in enumerate(prompts) for prompt in own]
     texts = [words.ids(prompt.text) for _, prompt in flat]
     length = max(len(ids) for ids in texts)

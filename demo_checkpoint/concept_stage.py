@@ -50,7 +50,7 @@ def concept_loss(
     near: float,
     options: ConceptLossOptions,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The weighted terms of all decoder layers, and the last layer's matches (P, M)."""
+    """Return the weighted terms of all decoder layers, and the last layer's matches (P, M)."""
     targets = batch.boxes[prompts.image]
     anchors = query_anchors(targets.device)
     present = prompts.wanted.any(dim=1)
@@ -81,7 +81,7 @@ def concept_loss(
 
 
 def encoder_loss(head: EncoderHead, found: Answer, prompts: PromptTensors, batch: Batch) -> dict:
-    """The throw-away head's terms."""
+    """Return the throw-away head's terms."""
     out = head(found.encoded).float()
     cover = F.avg_pool2d(batch.masks, MASK_SIZE // GRID).flatten(2)[prompts.image]
     best = cover.amax(dim=-1, keepdim=True).clamp(min=1e-6)

@@ -20,7 +20,7 @@ _FEATURE_SIZES = [[MASK_SIZE, MASK_SIZE], [2 * GRID, 2 * GRID], [GRID, GRID]]
 
 
 def demo_config(vocabulary_size: int, *, bos: int, eos: int, pad: int) -> Sam3VideoConfig:
-    """Configuration of the demo checkpoint.
+    """Return configuration of the demo checkpoint.
 
     `vocabulary_size` and the three token ids are those of its tokenizer.
     """
@@ -104,7 +104,7 @@ def demo_config(vocabulary_size: int, *, bos: int, eos: int, pad: int) -> Sam3Vi
 
 
 def tracker_image_config(config: Sam3VideoConfig) -> Sam3TrackerConfig:
-    """The part of `config` that `Sam3TrackerModel` reads, as its own configuration."""
+    """Return the part of `config` that `Sam3TrackerModel` reads, as its own configuration."""
     tracker = config.tracker_config.to_dict()
     names = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
     return Sam3TrackerConfig(**{name: tracker[name] for name in names})

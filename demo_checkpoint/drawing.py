@@ -11,7 +11,7 @@ from demo_checkpoint.scenes import Item, Scene, pixel_points
 
 
 def draw(scene: Scene, width: int | None = None, height: int | None = None) -> Image.Image:
-    """The scene as an RGB picture of `width` × `height` (default: its own size)."""
+    """Return the scene as an RGB picture of `width` × `height` (default: its own size)."""
     size = (width or scene.width, height or scene.height)
     rng = np.random.default_rng(scene.seed)
     picture = _background(scene, size, rng)

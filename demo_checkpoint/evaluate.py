@@ -159,7 +159,7 @@ def _ask_negative(
     things: Sequence[Thing],
     rng: np.random.Generator,
 ) -> None:
-    """A shape by name, and a negative box on one of its colours where there are several."""
+    """Return a shape by name, and a negative box on one of its colours where there are several."""
     kinds = [(thing.shape, thing.colour, thing.texture) for thing in things]
     for shape in {kind[0]: None for kind in kinds}:
         group = [i for i, kind in enumerate(kinds) if kind[0] == shape]

@@ -116,7 +116,7 @@ class Halves:
         labels: list[list[int]] | None,
         boxes: list[XYXY] | None,
     ) -> np.ndarray:
-        """The best candidate for each object: bool (objects, height, width).
+        """Return the best candidate for each object: bool (objects, height, width).
 
         `points` and `labels` per object, `boxes` one per object, in pixels of `image`.
         """

@@ -16,7 +16,8 @@ def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def match_ious(found: np.ndarray, truth: Sequence[np.ndarray]) -> list[float]:
-    """The IoU of each true object with the found mask matched to it, best pairs first; 0 if none.
+    """Return the IoU of each true object with the found mask matched to it, best pairs first; 0 if
+    none.
 
     Each found mask is used once.
     """
@@ -59,7 +60,7 @@ class Tally:
         self.ious += other.ious
 
     def f1(self, level: float = 0.5) -> float:
-        """The harmonic mean of precision and recall at an IoU of `level`."""
+        """Return the harmonic mean of precision and recall at an IoU of `level`."""
         return 2 * self.hits[level] / max(1, self.truths + self.founds)
 
     @property
@@ -79,7 +80,7 @@ class Tally:
 
 
 def deepest_point(mask: np.ndarray) -> tuple[float, float]:
-    """The (x, y) pixel of a bool mask that is farthest from its edge, near enough."""
+    """Return the (x, y) pixel of a bool mask that is farthest from its edge, near enough."""
     height, width = mask.shape
     scale = max(1.0, max(height, width) / 160)
     small = (max(1, round(width / scale)), max(1, round(height / scale)))

@@ -57,7 +57,7 @@ _WORDS = training_words()
 
 
 def sample_prompt(kinds: list[Kind], mix: PromptMix, rng: np.random.Generator) -> Prompt:
-    """A random prompt about a scene whose objects have these kinds."""
+    """Return a random prompt about a scene whose objects have these kinds."""
     sort = rng.choice(
         6, p=(mix.present, mix.near_miss, mix.absent, mix.unknown, mix.exemplar, mix.negative)
     )
@@ -75,7 +75,7 @@ def sample_prompt(kinds: list[Kind], mix: PromptMix, rng: np.random.Generator) -
 def text_prompt(
     concept: Concept, kinds: list[Kind], rng: np.random.Generator | None = None
 ) -> Prompt:
-    """The prompt that asks for `concept` in words."""
+    """Return the prompt that asks for `concept` in words."""
     answer = tuple(i for i, kind in enumerate(kinds) if concept.matches(*kind))
     return Prompt(concept.phrase(rng), (), answer)
 
@@ -87,7 +87,7 @@ def random_concept(rng: np.random.Generator) -> Concept:
 
 
 def lookalikes(kinds: list[Kind], index: int) -> set[int]:
-    """The objects with the shape and the colour of `kinds[index]`, itself included."""
+    """Return the objects with the shape and the colour of `kinds[index]`, itself included."""
     return {i for i, kind in enumerate(kinds) if kind[:2] == kinds[index][:2]}
 
 
@@ -100,7 +100,7 @@ def random_description(kind: Kind, rng: np.random.Generator) -> Concept:
 
 
 def near_miss(kinds: list[Kind], rng: np.random.Generator) -> Concept:
-    """A present concept with one attribute changed, so that nothing in the scene matches.
+    """Return a present concept with one attribute changed, so that nothing in the scene matches.
 
     Where ten tries find none, a present concept is returned; callers check.
     """

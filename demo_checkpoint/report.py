@@ -33,7 +33,7 @@ class Report:
             getattr(self, name).extend(getattr(other, name))
 
     def rows(self) -> list[tuple[str, float, float, int]]:
-        """(what, figure, what it should reach, number of cases); shares are 0-1."""
+        """Return (what, figure, what it should reach, number of cases); shares are 0-1."""
         return [
             ("text: F1 at mask IoU 0.5", self.text.f1(), 0.95, self.text.truths),
             ("text: F1 at mask IoU 0.75", self.text.f1(0.75), 0.85, self.text.truths),
@@ -58,7 +58,7 @@ class Report:
 
 
 def table(report: Report) -> str:
-    """The report as Markdown."""
+    """Return the report as Markdown."""
     lines = ["| | figure | to reach | cases | |", "|---|---|---|---|---|"]
     for what, figure, goal, cases in report.rows():
         if np.isnan(figure):

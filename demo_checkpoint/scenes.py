@@ -69,7 +69,7 @@ class Scene:
 
 
 def random_scene(seed: tuple[int, ...] | int, options: SceneOptions | None = None) -> Scene:
-    """The scene of this seed."""
+    """Return the scene of this seed."""
     options = options or SceneOptions()
     rng = np.random.default_rng(seed)
     aspect = np.exp(rng.uniform(*np.log(options.aspects)))
@@ -93,14 +93,16 @@ def random_scene(seed: tuple[int, ...] | int, options: SceneOptions | None = Non
 
 
 def footprint(item: Item, cells: int = PLACEMENT_GRID) -> np.ndarray:
-    """The item's own area, hidden parts included: bool (cells, cells)."""
+    """Return the item's own area, hidden parts included: bool (cells, cells)."""
     canvas = Image.new("L", (cells, cells))
     _fill(ImageDraw.Draw(canvas), item, (cells, cells), 1)
     return np.asarray(canvas) > 0
 
 
 def label_map(scene: Scene, width: int, height: int) -> np.ndarray:
-    """What is seen where: uint8 (height, width), 0 background, i + 1 for `scene.items[i]`."""
+    """Return what is seen where: uint8 (height, width), 0 background, i + 1 for
+    `scene.items[i]`.
+    """
     canvas = Image.new("L", (width, height))
     for index, item in enumerate(scene.items):
         if item.hole is None:
@@ -132,7 +134,7 @@ def _fits(new: np.ndarray, visible: list[tuple[np.ndarray, int]], least: float) 
 def _told_apart(
     item: Item, new: np.ndarray, items: list[Item], visible: list[tuple[np.ndarray, int]]
 ) -> bool:
-    """False where two objects of nearly the same tone overlap: nobody sees the edge."""
+    """Return False where two objects of nearly the same tone overlap: nobody sees the edge."""
     return not any(
         _distance(item.rgb, other.rgb) < 45 and bool((mask & new).any())
         for other, (mask, _area) in zip(items, visible, strict=True)

@@ -26,7 +26,7 @@ def _heart() -> np.ndarray:
 
 
 def outline(shape: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
-    """A random member of the family `shape`: (polygon, hole or None), see the module."""
+    """Return a random member of the family `shape`: (polygon, hole or None), see the module."""
     if shape == "circle":
         return _polar(np.ones(CIRCLE_CORNERS)), None
     if shape == "ring":
@@ -85,7 +85,7 @@ _EXACT = {
 
 
 def shade(colour: str, rng: np.random.Generator) -> tuple[int, int, int]:
-    """A random RGB of 0-255 that a person calls `colour`."""
+    """Return a random RGB of 0-255 that a person calls `colour`."""
     if rng.random() < 0.25:
         return _EXACT[colour][rng.integers(3)]
     (h0, h1), (s0, s1), (v0, v1) = _RANGES[colour]
@@ -98,12 +98,12 @@ RGB = tuple[int, int, int]
 
 
 def scaled(rgb: RGB, factor: float) -> RGB:
-    """The same tone darker."""
+    """Return the same tone darker."""
     return int(factor * rgb[0]), int(factor * rgb[1]), int(factor * rgb[2])
 
 
 def towards_white(rgb: RGB, share: float) -> RGB:
-    """The same tone paler."""
+    """Return the same tone paler."""
     red, green, blue = (int(c + share * (255 - c)) for c in rgb)
     return red, green, blue
 
@@ -111,7 +111,7 @@ def towards_white(rgb: RGB, share: float) -> RGB:
 def accent(
     colour: str, rgb: tuple[int, int, int], rng: np.random.Generator
 ) -> tuple[int, int, int]:
-    """The second colour of a striped or dotted object: neutral, or another tone of its own."""
+    """Return second colour of a striped or dotted object: neutral, or another tone of its own."""
     grey = int(rng.integers(70, 150))
     if colour == "white":
         tones = [(grey, grey, grey), (0, 0, 0), (40, 40, 40)]

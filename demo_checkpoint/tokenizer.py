@@ -45,7 +45,7 @@ def build_tokenizer() -> CLIPTokenizer:
 
 
 def learn_merges(counts: Counter[str], most: int) -> list[tuple[str, str]]:
-    """The `most` commonest pairs, one after another, as byte-pair encoding learns them.
+    """Return the `most` commonest pairs, one after another, as byte-pair encoding learns them.
 
     Ties go to the pair that sorts first. The trainer of the tokenizers library breaks them
     differently from run to run, and a resumed training would then meet other token ids.

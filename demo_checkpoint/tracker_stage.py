@@ -82,7 +82,9 @@ def start_prompts(model: Sam3TrackerModel) -> None:
 
 
 def image_embeddings(model: Sam3TrackerModel, pixels: Tensor) -> list[Tensor]:
-    """What `Sam3TrackerModel.get_image_embeddings` returns, with gradients behind the backbone."""
+    """Return what `Sam3TrackerModel.get_image_embeddings` returns, with gradients behind
+    the backbone.
+    """
     with torch.no_grad():
         hidden = model.vision_encoder.backbone(pixels).last_hidden_state
     grid = hidden.view(len(pixels), GRID, GRID, -1).permute(0, 3, 1, 2)
@@ -97,7 +99,7 @@ def image_embeddings(model: Sam3TrackerModel, pixels: Tensor) -> list[Tensor]:
 def tracker_loss(
     model: Sam3TrackerModel, batch: Batch, options: TrackerOptions, rng: np.random.Generator
 ) -> dict[str, Tensor]:
-    """The weighted terms over all rounds. Scenes without an object are left out."""
+    """Return the weighted terms over all rounds. Scenes without an object are left out."""
     keep = batch.valid.any(dim=1)
     embeddings = image_embeddings(model, batch.pixels[keep])
     count = len(embeddings[0])

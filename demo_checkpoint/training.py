@@ -55,7 +55,7 @@ class Setting:
     easy: float = 0.0
 
     def source(self, stage: Stage) -> Iterator[Batch]:
-        """An endless iterator of batches that turns from easy to all scenes by itself."""
+        """Return an endless iterator of batches that turns from easy to all scenes by itself."""
         rng = np.random.default_rng((self.seed, stage.worker.rank, stage.step))
         every = batches(self.pools, stage.options.batch, rng, self.device)
         simple = batches(self.easy_pools or self.pools, stage.options.batch, rng, self.device)
@@ -64,14 +64,14 @@ class Setting:
 
 
 def vision_config(config: Sam3VideoConfig) -> Sam3VisionConfig:
-    """The vision part, with the attention that is fastest at this size on a CPU."""
+    """Return the vision part, with the attention that is fastest at this size on a CPU."""
     vision = config.detector_config.vision_config
     vision._attn_implementation = vision.backbone_config._attn_implementation = "eager"
     return vision
 
 
 def new_config() -> Sam3VideoConfig:
-    """The configuration of the demo checkpoint with its own tokenizer."""
+    """Return the configuration of the demo checkpoint with its own tokenizer."""
     tokenizer = build_tokenizer()
     return demo_config(
         len(tokenizer),
@@ -82,7 +82,7 @@ def new_config() -> Sam3VideoConfig:
 
 
 def pyramid(vision: Sam3VisionModel, pixels: Tensor, fine: int | None = None) -> list[Tensor]:
-    """The three feature levels that are used, finest first; the finest of `fine` scenes only."""
+    """Return three feature levels that are used, finest first; the finest of `fine` scenes only."""
     hidden = vision.backbone(pixels).last_hidden_state
     grid = hidden.view(len(pixels), GRID, GRID, -1).permute(0, 3, 1, 2)
     layers = vision.neck.fpn_layers
@@ -147,7 +147,7 @@ class ConceptOptions:
 
 
 def new_detector(vision_state: dict[str, Tensor] | None) -> Sam3Model:
-    """A `Sam3Model` with random heads on the given vision encoder."""
+    """Return a `Sam3Model` with random heads on the given vision encoder."""
     config = new_config()
     vision_config(config)
     model = Sam3Model._from_config(config.detector_config, attn_implementation="eager")
@@ -238,7 +238,7 @@ def _positions(detector: Sam3Model, device: torch.device) -> tuple[Tensor, ...]:
 
 
 def new_tracker() -> Sam3TrackerModel:
-    """A `Sam3TrackerModel` with random weights."""
+    """Return a `Sam3TrackerModel` with random weights."""
     config = tracker_image_config(new_config())
     vision = config.vision_config
     vision._attn_implementation = vision.backbone_config._attn_implementation = "eager"
@@ -293,7 +293,7 @@ def train_tracker(
 
 
 def detector_vision(folder: Path) -> dict[str, Tensor]:
-    """The averaged vision encoder in the folder of stage 1 or 2."""
+    """Return the averaged vision encoder in the folder of stage 1 or 2."""
     modules = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)["modules"]
     if "vision" in modules:
         return averaged_state(folder, "vision")

@@ -43,17 +43,17 @@ _SCRIPTS = (
 
 
 def training_words() -> tuple[str, ...]:
-    """Common words that training may use."""
+    """Return common words that training may use."""
     return tuple(w for i, w in enumerate(COMMON_WORDS) if i % _HELD_OUT_EVERY)
 
 
 def held_out_words() -> tuple[str, ...]:
-    """Common words that only evaluation uses."""
+    """Return common words that only evaluation uses."""
     return COMMON_WORDS[::_HELD_OUT_EVERY]
 
 
 def unknown_text(rng: np.random.Generator, words: tuple[str, ...]) -> str:
-    """A text of which at least one word is unknown, of at most about 25 tokens."""
+    """Return a text of which at least one word is unknown, of at most about 25 tokens."""
     kind = rng.random()
     if kind < 0.35:
         return str(rng.choice(words))

@@ -38,7 +38,7 @@ class VisionHeads(nn.Module):
 
 
 def vision_loss(heads: VisionHeads, levels: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
-    """The weighted terms of stage 1; their sum is the loss.
+    """Return the weighted terms of stage 1; their sum is the loss.
 
     `levels`: features (B, WIDTH, G, G) for G of 4, 2 and 1 times GRID; the finest may be of the
     first few scenes only, since it is most of the cost.

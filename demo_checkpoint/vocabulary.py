@@ -29,7 +29,7 @@ ARTICLES = ("a", "an", "the")
 
 
 def plural(noun: str) -> str:
-    """The plural of one of the shape words."""
+    """Return the plural of one of the shape words."""
     return noun + ("es" if noun.endswith(("s", "x")) else "s")
 
 
@@ -61,7 +61,7 @@ class Concept:
         )
 
     def phrase(self, rng: np.random.Generator | None = None) -> str:
-        """The concept in words; with `rng`, one of its several wordings."""
+        """Return the concept in words; with `rng`, one of its several wordings."""
         noun = self.shape or ANY_SHAPE
         colour = self.colour
         words = [word for word in (self.texture, colour) if word]

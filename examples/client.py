@@ -19,7 +19,7 @@ SHAPES = Path(__file__).parent / "shapes.png"
 
 
 def segment(image: Path, prompt: str, server: str, **inputs: Any) -> bytes:
-    """The bytes of the result; `inputs` are those of predict(), see /openapi.json."""
+    """Return the bytes of the result; `inputs` are those of predict(), see /openapi.json."""
     url = "data:;base64," + base64.b64encode(image.read_bytes()).decode()
     request = urllib.request.Request(
         server + "/predictions",

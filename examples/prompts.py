@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def request(inputs: Mapping[str, Any], server: str) -> Image.Image:
-    """The overlay that the server makes of these inputs."""
+    """Return the overlay that the server makes of these inputs."""
     fields = {k: json.dumps(v) if k in AS_JSON else v for k, v in inputs.items()}
     content = segment(
         SHAPES,
@@ -85,7 +85,7 @@ def request(inputs: Mapping[str, Any], server: str) -> Image.Image:
 
 
 def drawn(picture: Image.Image, inputs: Mapping[str, Any]) -> Image.Image:
-    """The picture with the request's own boxes and points on it."""
+    """Return the picture with the request's own boxes and points on it."""
     draw = ImageDraw.Draw(picture)
     boxes, points = inputs.get("boxes", []), inputs.get("points", [])
     for box, label in zip(boxes, inputs.get("box_labels", [1] * len(boxes)), strict=True):

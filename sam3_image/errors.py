@@ -79,7 +79,7 @@ def bounds(field: FieldInfo) -> tuple[float, float]:
 
 
 def choices(field: FieldInfo) -> tuple[Any, ...]:
-    """The values of a field that accepts only some; empty for all others."""
+    """Return the values of a field that accepts only some; empty for all others."""
     extra = field.json_schema_extra
     return tuple(extra["enum"]) if isinstance(extra, dict) and "enum" in extra else ()  # type: ignore[arg-type]
 

@@ -126,7 +126,7 @@ def _pool(job: Job, wanted: Any) -> Pool:
 
 
 def _metadata(inputs: Mapping[str, Any], weights: Path) -> dict[str, Any]:
-    """What every part says about the run it is from; two runs with the same are one."""
+    """Return what every part says about the run it is from; two runs with the same are one."""
     variables = {name: os.environ[name] for name in DECIDING if os.environ.get(name)}
     named = {
         name: hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value
@@ -141,7 +141,7 @@ def _metadata(inputs: Mapping[str, Any], weights: Path) -> dict[str, Any]:
 
 
 def _environment(weights: Path) -> dict[str, str]:
-    """What workers are told of the environment; no token is in it."""
+    """Return what workers are told of the environment; no token is in it."""
     found = {name: os.environ[name] for name in (*DECIDING, "SAM3_DEVICE") if name in os.environ}
     return {**found, "SAM3_WEIGHTS": str(weights)}
 

@@ -88,7 +88,7 @@ class _Drive:
         return self.totals
 
     def forgive(self) -> None:
-        """What was at hand when the job was ended is to blame for nothing."""
+        """Return what was at hand when the job was ended is to blame for nothing."""
         with contextlib.suppress(OSError):
             for shard in self.busy.values():
                 self.folder.forgive(shard.name)
@@ -117,7 +117,7 @@ class _Drive:
             self.pool.give(worker, shard)
 
     def bury(self, event: Died, shard: Shard | None) -> None:
-        """A worker died: take its shard back, unless its part is there already."""
+        """Return a worker died: take its shard back, unless its part is there already."""
         self.totals.deaths += 1
         if event.worker in self.idle:
             self.idle.remove(event.worker)
@@ -137,7 +137,7 @@ class _Drive:
             )
 
     def published(self, shard: Shard) -> Manifest:
-        """The manifest of a part whose worker died before it could send one."""
+        """Return the manifest of a part whose worker died before it could send one."""
         rows = pq.read_table(self.folder.part(shard.name)).to_pylist()
         errors = [(row["uri"], row["error"]) for row in rows if row["status"] == schema.ERROR]
         return Manifest(

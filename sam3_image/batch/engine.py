@@ -35,7 +35,7 @@ class Model:
         return self._service.open(data)
 
     def segment(self, image: Image) -> Instances:
-        """What the job's request finds in an image; raises UserError."""
+        """Return what the job's request finds in an image; raises UserError."""
         return self._service.segment(image, self._request)
 
     def healthy(self) -> bool:

@@ -52,7 +52,7 @@ def export(folder: Folder, wanted: str) -> Path:
 
 
 def rows(folder: Folder, columns: Sequence[str] | None = None) -> Iterator[Row]:
-    """The rows of segmented images, in the order of the parts."""
+    """Return the rows of segmented images, in the order of the parts."""
     wanted = None if columns is None else [*columns, "status"]
     for path in folder.parts():
         with opened(path) as file:
@@ -174,7 +174,7 @@ class Coded:
 
 
 def detections(row: Row) -> Detections:
-    """The instances of a row, as a request finds them."""
+    """Return the instances of a row, as a request finds them."""
     items = row["instances"]
     count = len(items)
     scores = np.array([item["score"] for item in items], dtype=np.float32)
@@ -191,7 +191,7 @@ def detections(row: Row) -> Detections:
 
 
 def base(folder: Folder) -> str:
-    """What the addresses of all images begin with, up to a slash."""
+    """Return what the addresses of all images begin with, up to a slash."""
     common: list[str] | None = None
     for row in rows(folder, ["uri"]):
         parents = row["uri"].split("/")[:-1]
@@ -201,7 +201,7 @@ def base(folder: Folder) -> str:
 
 
 def relative(uri: str, common: str) -> str:
-    """An address without what it has in common with all others."""
+    """Return an address without what it has in common with all others."""
     return uri.removeprefix(common) or uri
 
 
@@ -219,7 +219,7 @@ def zip_name(uri: str, common: str) -> Path:
 
 
 def _prompts(folder: Folder) -> list[str]:
-    """The texts that were asked for, in their order, each once."""
+    """Return the texts that were asked for, in their order, each once."""
     with opened(folder.parts()[0]) as file:
         found = schema.metadata_of(file.schema_arrow) or {}
     inputs = found.get("inputs", {})

@@ -62,7 +62,7 @@ class Folder:
 
     @contextlib.contextmanager
     def driven(self) -> Iterator[Folder]:
-        """The folder as one driver's own: nobody else's workers can publish in it any more.
+        """Return the folder as one driver's own: nobody else's workers can publish in it any more.
 
         Raises OutputError: not writable, or another driver is at work in it.
         """
@@ -117,7 +117,7 @@ class Folder:
             (self.marks / name).unlink(missing_ok=True)
 
     def done(self, metadata: dict[str, Any]) -> Done:
-        """What is there already; raises InputError where it was made with other settings."""
+        """Return what is there already; raises InputError where it was made with other settings."""
         uris: set[str] = set()
         errors = 0
         for path in self.parts():
@@ -181,7 +181,7 @@ class Folder:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[pq.ParquetFile]:
-    """A part for reading; raises InputError where it is none."""
+    """Return a part for reading; raises InputError where it is none."""
     try:
         with pq.ParquetFile(path) as file:
             if not set(schema.SCHEMA.names) <= set(file.schema_arrow.names):
@@ -222,7 +222,7 @@ def synchronize(folder: Path) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> OutputError:
-    """The one line for a folder that cannot be written."""
+    """Return the one line for a folder that cannot be written."""
     advice = ADVICE.get(error.errno or 0, "check the folder")
     return OutputError(
         f"cannot write to {shown(str(path), 200)}: {error.strerror or error}; {advice} and run "

@@ -47,7 +47,7 @@ class Item(NamedTuple):
 
 
 def scheme(uri: str) -> str:
-    """The scheme of an address, "" for a path of this machine."""
+    """Return the scheme of an address, "" for a path of this machine."""
     head, mark, _ = uri.partition("://")
     return head.lower() if mark and head.isalnum() else ""
 
@@ -61,7 +61,7 @@ def uri_of(path: bytes) -> str:
 
 
 def local_path(uri: str) -> Path | None:
-    """The local file behind a URI, None where it lies elsewhere."""
+    """Return the local file behind a URI, None where it lies elsewhere."""
     kind = scheme(uri)
     if kind == "file":
         return Path(os.fsdecode(unquote_to_bytes(uri.partition("://")[2])))
@@ -69,7 +69,7 @@ def local_path(uri: str) -> Path | None:
 
 
 def bucket(uri: str) -> tuple[arrow_fs.FileSystem, str]:
-    """The pyarrow file system of an `s3://` or `gs://` address, and the path in it.
+    """Return the pyarrow file system of an `s3://` or `gs://` address, and the path in it.
 
     Credentials, region and endpoint are found where the vendors' own tools look for them;
     `s3://anonymous@BUCKET/…` uses none. Raises SourceError.
@@ -134,7 +134,7 @@ class Reader:
         self._systems: dict[str, arrow_fs.FileSystem] = {}
 
     def read(self, item: Item) -> bytes | Path:
-        """The image's content, or the path of a local file, which the decoder opens with care.
+        """Return image's content, or the path of a local file, which the decoder opens with care.
 
         Raises ImageError where the image is not there, UnreachableError where it cannot be
         fetched for now, SourceError where the whole source is out of reach.

@@ -33,7 +33,7 @@ class Engine(Protocol):
         """Upright pixels of an image; raises UserError. Called from several threads."""
 
     def segment(self, image: Image) -> Found:
-        """What the job's request finds in an image; raises UserError."""
+        """Return what the job's request finds in an image; raises UserError."""
 
     def healthy(self) -> bool:
         """Whether the device still computes."""

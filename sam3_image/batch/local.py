@@ -44,7 +44,7 @@ class LocalPool:
             self._workers[worker].pipe.send(shard)
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, as soon as something has."""
+        """Return what happened, as soon as something has."""
         numbers: dict[Any, int] = {}
         for number, worker in enumerate(self._workers):
             numbers[worker.pipe] = numbers[worker.process.sentinel] = number
@@ -62,7 +62,7 @@ class LocalPool:
                 worker.process.join()
 
     def processes(self) -> list[int]:
-        """The ids of the worker processes."""
+        """Return the ids of the worker processes."""
         return [worker.process.pid or 0 for worker in self._workers]
 
     def _start(self, number: int) -> _Worker:
@@ -117,7 +117,9 @@ def _deaf() -> Iterator[None]:
 
 
 def _work(job: Job, pipe: Connection) -> None:
-    """The whole life of a worker process: load the model, answer each shard with its manifest."""
+    """Return the whole life of a worker process: load the model, answer each shard with its
+    manifest.
+    """
     _silence(job)
     from sam3_image.batch.worker import ShardWorker
 

@@ -78,7 +78,7 @@ def _fitting(needed: int) -> int:
 
 
 def _gpus(environment: Mapping[str, str]) -> list[str]:
-    """The GPUs that may be used, none for a CPU."""
+    """Return the GPUs that may be used, none for a CPU."""
     wanted = environment.get("SAM3_DEVICE", "").strip()
     if wanted not in ("", "cuda"):
         return [wanted] if wanted.startswith("cuda") else []

@@ -68,7 +68,7 @@ class Mark:
 
 
 def read(path: Path) -> Leftover | None:
-    """What a mark says, None where it is not there."""
+    """Return what a mark says, None where it is not there."""
     try:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
@@ -88,6 +88,6 @@ def read(path: Path) -> Leftover | None:
 
 
 def leftovers(folder: Path) -> list[Leftover]:
-    """The marks of dead processes in `folder`."""
+    """Return the marks of dead processes in `folder`."""
     found = (read(path) for path in sorted(folder.glob(f"*{DEAD}")))
     return [leftover for leftover in found if leftover]

@@ -22,7 +22,7 @@ RAY_HERE = "local"
 
 
 def inputs() -> dict[str, Any]:
-    """The inputs of a request that a job takes, by name."""
+    """Return the inputs of a request that a job takes, by name."""
     return {
         name: field
         for name, field in Request.inputs().items()
@@ -47,7 +47,7 @@ def check(given: Mapping[str, Any]) -> None:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of a run; `inputs` holds those of the request that were given.
+    """Return the options of a run; `inputs` holds those of the request that were given.
 
     Raises InputError with one line.
     """
@@ -87,7 +87,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def parse_export(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of `script/batch export`; raises InputError with one line."""
+    """Return the options of `script/batch export`; raises InputError with one line."""
     parser = Parser(
         prog="script/batch export",
         description="Results of script/batch in another format, beside them.",
@@ -99,7 +99,7 @@ def parse_export(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _content(address: str) -> bytes:
-    """The bytes of an image that belongs to the request; raises UserError."""
+    """Return the bytes of an image that belongs to the request; raises UserError."""
     reader = Reader(Limits.from_environment(os.environ))
     found = reader.read(Item(address if scheme(address) else os.path.abspath(address)))
     if isinstance(found, bytes):

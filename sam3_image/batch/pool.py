@@ -56,7 +56,7 @@ class Pool(Protocol):
         """Hand a shard to a worker that is ready or has finished its last one."""
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, as soon as something has; nothing after that many seconds."""
+        """Return what happened, as soon as something has; nothing after that many seconds."""
 
     def close(self) -> None:
         """End all workers. A shard at hand is given up, through no fault of its images."""

@@ -54,7 +54,7 @@ class Progress:
             say(self._file, self._line(totals))
 
     def end(self, totals: Totals) -> list[str]:
-        """The lines at the end of a run."""
+        """Return the lines at the end of a run."""
         seconds = self._clock() - self._begun
         rate = self.rate(totals)
         speed = f" ({rate:.1f} images/s once the model was loaded)" if rate else ""
@@ -101,7 +101,9 @@ def _details(totals: Totals) -> list[str]:
 
 
 def estimate(done: int, whole: int, rate: float | None, size: int) -> str:
-    """What `done` images at `rate` images per second say about all: time, bytes of the results."""
+    """Return what `done` images at `rate` images per second say about all: time, bytes of
+    the results.
+    """
     time_for_all = duration(whole / rate) if rate else "unknown time"
     return (
         f"estimate from {done:,} images: all {whole:,} take about {time_for_all} here once the "

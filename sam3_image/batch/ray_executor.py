@@ -87,7 +87,7 @@ class RayPool:
         self._refs[self._workers[worker].run.remote(shard)] = worker
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, as soon as something has."""
+        """Return what happened, as soon as something has."""
         if not self._refs:
             time.sleep(seconds)
             return []
@@ -175,7 +175,7 @@ def _connect(address: str, workers: int) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """What is worth repeating of an error of Ray, whose texts run over many lines."""
+    """Return what is worth repeating of an error of Ray, whose texts run over many lines."""
     cause = getattr(error, "cause", None) or error
     lines = re.sub(r"\x1b\[\d*m", "", str(cause)).strip().splitlines()
     return f"{type(cause).__name__}: {lines[0] if lines else ''}"[:200]

@@ -48,7 +48,7 @@ class Schedule:
                 self._suspect(item)
 
     def next(self, busy: int) -> Shard | None:
-        """The next shard, None where there is nothing to do for now.
+        """Return the next shard, None where there is nothing to do for now.
 
         busy: how many workers have a shard.
         """

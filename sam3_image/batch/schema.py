@@ -43,7 +43,7 @@ Row = dict[str, Any]
 
 
 def ok_row(uri: str, document: dict[str, Any], seconds: float) -> Row:
-    """The row of a segmented image.
+    """Return the row of a segmented image.
 
     document: its annotations in the format "rle". seconds: spent on it, reading included.
     """
@@ -62,7 +62,7 @@ def ok_row(uri: str, document: dict[str, Any], seconds: float) -> Row:
 
 
 def error_row(uri: str, error: object, seconds: float, size: tuple[int, int] | None = None) -> Row:
-    """The row of an image that cannot be segmented; `size` is (height, width) where known."""
+    """Return row of an image that cannot be segmented; `size` is (height, width) where known."""
     return _row(uri, size, ERROR, " ".join(str(error).split()), [], seconds)
 
 
@@ -73,7 +73,7 @@ def table(rows: Sequence[Row], metadata: dict[str, Any]) -> pa.Table:
 
 
 def metadata_of(schema: pa.Schema) -> dict[str, Any] | None:
-    """The run's metadata on a table or file, None where there is none of ours."""
+    """Return the run's metadata on a table or file, None where there is none of ours."""
     try:
         found = json.loads((schema.metadata or {})[METADATA_KEY])
     except (KeyError, ValueError):

@@ -88,7 +88,7 @@ class Source:
         return cls(name, tuple(items.values()), len(found) - others - len(items), others)
 
     def root(self) -> Root | None:
-        """The folder of its local files, to tell a vanished mount from missing files."""
+        """Return the folder of its local files, to tell a vanished mount from missing files."""
         names = (
             item.uri if item.offset is None else item.uri.rpartition(MEMBER)[0]
             for item in self.items
@@ -98,7 +98,7 @@ class Source:
 
 
 def _images(name: str, column: str | None) -> Iterator[Item | None]:
-    """The images of a source; None for each file that does not look like one."""
+    """Return the images of a source; None for each file that does not look like one."""
     kind = scheme(name)
     if kind in BUCKETS:
         return _of_bucket(name, column)
@@ -175,7 +175,7 @@ def _listed(names: Iterable[str | None], folder: Path) -> Iterator[Item]:
 
 
 def _column(name: str, file: pq.ParquetFile, column: str | None) -> Iterator[str | None]:
-    """The texts of a Parquet file's column, read piece by piece."""
+    """Return the texts of a Parquet file's column, read piece by piece."""
     names = file.schema_arrow.names
     chosen = column or next((known for known in COLUMNS if known in names), None)
     if chosen not in names:
@@ -194,7 +194,7 @@ def _column(name: str, file: pq.ParquetFile, column: str | None) -> Iterator[str
 
 
 def _of_bucket(uri: str, column: str | None) -> Iterator[Item | None]:
-    """The images below a prefix of a bucket, or those that a wildcard matches."""
+    """Return the images below a prefix of a bucket, or those that a wildcard matches."""
     system, pattern = bucket(uri)
     head = uri[: len(uri) - len(pattern)]
     wild = WILD.search(pattern)
@@ -233,7 +233,7 @@ def _of_object(
 
 
 def _members(uri: str, file: Any) -> Iterator[Item]:
-    """The images of a tar, by where they lie in it: it is read through once, here."""
+    """Return the images of a tar, by where they lie in it: it is read through once, here."""
     with tarfile.open(fileobj=file, mode="r:") as archive:
         for member in archive:
             if member.isfile() and PurePosixPath(member.name).suffix.lower() in ENDINGS:

@@ -80,7 +80,7 @@ class ShardWorker:
             mark.remove()
 
     def _rows(self, shard: Shard, mark: Mark) -> Iterator[schema.Row]:
-        """The rows of a shard's images, without those that memory did not suffice for.
+        """Return the rows of a shard's images, without those that memory did not suffice for.
 
         They are collected in `_deferred` and come back alone, when nobody else needs memory.
         """
@@ -137,7 +137,7 @@ class ShardWorker:
     def _segmented(
         self, opened: Image | UserError
     ) -> tuple[Found | UserError, tuple[int, int] | None, float]:
-        """What is in an image, its (height, width), and the seconds it took."""
+        """Return what is in an image, its (height, width), and the seconds it took."""
         if isinstance(opened, UserError):
             return opened, None, 0.0
         begun = time.perf_counter()
@@ -162,7 +162,7 @@ class ShardWorker:
         seconds: float,
         mark: Mark,
     ) -> Future[schema.Row]:
-        """The row of an image, made in a thread of its own while the model goes on."""
+        """Return the row of an image, made in a thread of its own while the model goes on."""
 
         def make() -> schema.Row:
             with self._clock.stage("rows"):
@@ -235,7 +235,7 @@ def _load(job: Job) -> Engine:
 
 
 def _unexpected(error: Exception) -> UserError:
-    """What no image should be able to cause is an error of this image all the same."""
+    """Return what no image should be able to cause is an error of this image all the same."""
     return UserError(
         f"The image could not be segmented ({type(error).__name__}: {str(error)[:120]}): this is "
         "a fault of the program; please report it with the image."

@@ -60,7 +60,7 @@ class MeteredFile(io.BytesIO):
 
 
 def check_jpeg(data: bytes) -> None:
-    """Raises ImageError for a JPEG with more scans, segments or EXIF than any camera writes."""
+    """Raise ImageError for a JPEG with more scans, segments or EXIF than any camera writes."""
     position, segments, scans, exif = 2, 0, 0, 0
     while match := _JPEG_MARKER.search(data, position):
         marker, position = match[1][0], match.end()
@@ -87,7 +87,7 @@ def check_jpeg(data: bytes) -> None:
 
 
 def check_tiff(data: bytes) -> None:
-    """Raises ImageError for a TIFF whose directories hold more numbers than its image can need."""
+    """Raise ImageError for a TIFF whose directories hold more numbers than its image can need."""
     fields = _Fields.big(data) if data[2:4] in (b"+\x00", b"\x00+") else _Fields.classic(data)
     if fields.numbers(fields.first, _TIFF_SUBDIRECTORIES) > TIFF_NUMBERS:
         raise ImageError(
@@ -97,7 +97,7 @@ def check_tiff(data: bytes) -> None:
 
 
 def check_picture(picture: ImageFile, name: str, length: int, pixels: int) -> None:
-    """Raises ImageError when decoding would cost far more than the image's size says.
+    """Raise ImageError when decoding would cost far more than the image's size says.
 
     picture: header read; name: of its format; length: bytes of the file; pixels: their limit.
     """

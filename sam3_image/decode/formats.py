@@ -110,7 +110,7 @@ _AVIF_BRANDS = {b"avif", b"avis"}
 
 
 def identify(data: bytes) -> Format:
-    """The format of a file's content, from its first bytes.
+    """Return the format of a file's content, from its first bytes.
 
     Raises ImageError that names the format when it is a known one that is not accepted.
     """

@@ -137,7 +137,7 @@ def require_download(value: object, name: str = "image") -> Path:
 
 
 def _read(path: Path, limits: Limits) -> bytes:
-    """The content of a regular file; devices, pipes and folders are refused unopened."""
+    """Return the content of a regular file; devices, pipes and folders are refused unopened."""
     name = shown(str(path), 200)
     try:
         # Opening a device or a pipe can block or do something, so look first, and look again at
@@ -178,7 +178,7 @@ def _no_warnings() -> Iterator[None]:
 
 
 def _orientation(picture: Pillow.Image) -> int:
-    """The EXIF orientation that is still to be applied: Pillow turns TIFF and HEIC itself."""
+    """Return EXIF orientation that is still to be applied: Pillow turns TIFF and HEIC itself."""
     exif = picture.info.get("exif")
     return exif_orientation(exif) if isinstance(exif, bytes) else 1
 

@@ -52,7 +52,7 @@ class Limits:
         return cls(**given)
 
     def check_bytes(self, length: int) -> None:
-        """Raises ImageError when a file of `length` bytes is over the limit."""
+        """Raise ImageError when a file of `length` bytes is over the limit."""
         if length > self.bytes:
             raise ImageError(
                 f"The image file has {length:,} bytes; at most {self.bytes:,} are accepted: "
@@ -60,7 +60,7 @@ class Limits:
             )
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Raises ImageError when an image of `size` = (height, width) is over a limit."""
+        """Raise ImageError when an image of `size` = (height, width) is over a limit."""
         height, width = size
         if height < 1 or width < 1:
             raise ImageError(

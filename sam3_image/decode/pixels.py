@@ -35,7 +35,7 @@ WHITE_16 = 65535
 
 
 def upright_rgb(picture: Pillow.Image, orientation: int) -> NDArray[np.uint8]:
-    """The pixels of a decoded picture as they are seen.
+    """Return the pixels of a decoded picture as they are seen.
 
     picture: decoded, any mode of Pillow's; its `info` may hold transparency and an ICC profile.
     orientation: EXIF, 1–8; anything else counts as 1.
@@ -91,7 +91,7 @@ def _blocks(picture: Pillow.Image) -> Iterator[tuple[int, Pillow.Image]]:
 
 
 def _converter(picture: Pillow.Image) -> Callable[[Pillow.Image], Pillow.Image]:
-    """What turns a block of this picture into RGB on white."""
+    """Return what turns a block of this picture into RGB on white."""
     transform = _to_srgb(picture)
     if picture.mode.startswith(("I", "F")):
         darkest, lightest = _range(picture)
@@ -132,7 +132,7 @@ def _eight_bit(block: Pillow.Image, darkest: float, lightest: float) -> Pillow.I
 
 
 def _range(picture: Pillow.Image) -> tuple[float, float]:
-    """The values that become black and white.
+    """Return the values that become black and white.
 
     0 and 65535 for whole numbers that keep within 16 bits, 0 and 1 for floats that keep within
     that; all others have no white of their own and are stretched from smallest to largest.
@@ -153,7 +153,7 @@ def _range(picture: Pillow.Image) -> tuple[float, float]:
 
 
 def _to_srgb(picture: Pillow.Image) -> ImageCms.ImageCmsTransform | None:
-    """The transform of the picture's ICC profile, or None where sRGB is right already.
+    """Return the transform of the picture's ICC profile, or None where sRGB is right already.
 
     A profile that cannot be read or is for another kind of image is ignored, as viewers do.
     """
@@ -175,7 +175,7 @@ def _to_srgb(picture: Pillow.Image) -> ImageCms.ImageCmsTransform | None:
 
 
 def _color_mode(mode: str) -> str:
-    """The mode in which a picture of `mode` meets its profile."""
+    """Return the mode in which a picture of `mode` meets its profile."""
     if mode == "CMYK":
         return "CMYK"
     return "L" if mode.startswith(("1", "L", "La", "I", "F")) else "RGB"

@@ -54,7 +54,9 @@ class Detections:
         prompt: int | NDArray[np.int64],
         candidates: NDArray[np.int64] | None = None,
     ) -> Detections:
-        """Detections of one concept, in the order given; `prompt` is one index or one for each."""
+        """Return detections of one concept, in the order given; `prompt` is one index or
+        one for each.
+        """
         count = len(scores)
         return cls(
             size=size,
@@ -88,11 +90,11 @@ class Detections:
         return len(self.concepts)
 
     def mask(self, index: int) -> Mask:
-        """The full-size mask of one instance, computed at each call (a few milliseconds)."""
+        """Return the full-size mask of one instance, computed at each call (a few milliseconds)."""
         return self.source.mask(index)
 
     def masks(self) -> Iterator[Mask]:
-        """The full-size masks one after the other, best score first."""
+        """Return the full-size masks one after the other, best score first."""
         return (self.mask(index) for index in range(len(self)))
 
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> Detections:
@@ -110,10 +112,10 @@ class Detections:
         )
 
     def sorted(self) -> Detections:
-        """The same instances, best score first; equal scores keep their order."""
+        """Return the same instances, best score first; equal scores keep their order."""
         return self.take(np.argsort(-self.scores, kind="stable"))
 
     def with_mask_boxes(self) -> Detections:
-        """The same instances with `boxes` drawn tightly around their masks."""
+        """Return the same instances with `boxes` drawn tightly around their masks."""
         boxes = [mask.box for mask in self.masks()]
         return replace(self, boxes=np.array(boxes, dtype=np.float32).reshape(len(self), 4))

@@ -60,7 +60,7 @@ class Mask:
         return shared / (self.area + other.area - shared) if shared else 0.0
 
     def full(self) -> NDArray[np.bool_]:
-        """The mask at the size of the image: (height, width) bool."""
+        """Return the mask at the size of the image: (height, width) bool."""
         canvas = np.zeros(self.size, dtype=bool)
         canvas[self.window] = self.inside
         return canvas

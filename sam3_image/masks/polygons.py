@@ -35,7 +35,7 @@ class Part:
 
 
 def trace(mask: Mask) -> list[Part]:
-    """The parts of a mask, in no particular order; none for an empty mask.
+    """Return the parts of a mask, in no particular order; none for an empty mask.
 
     Filling the rings by the even-odd rule, a pixel being in when its centre is, gives the mask.
     """
@@ -90,7 +90,9 @@ def _ring(contour: NDArray[np.int32], mask: Mask) -> Ring:
 
 
 def _bends(points: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The points of a closed path of horizontal and vertical steps where its direction changes."""
+    """Return the points of a closed path of horizontal and vertical steps where its
+    direction changes.
+    """
     points = points[np.any(points != np.roll(points, 1, axis=0), axis=1)]
     before = points - np.roll(points, 1, axis=0)
     after = np.roll(points, -1, axis=0) - points

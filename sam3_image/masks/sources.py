@@ -28,7 +28,7 @@ class Source(Protocol):
         """How many."""
 
     def mask(self, index: int) -> Mask:
-        """The full-size mask of one instance, computed at each call (a few milliseconds)."""
+        """Return the full-size mask of one instance, computed at each call (a few milliseconds)."""
 
     def take(self, chosen: Indices) -> Source:
         """Those masks, in that order."""
@@ -58,7 +58,7 @@ class Maps:
         return Upsampler.between((self.values.shape[1], self.values.shape[2]), self.size)
 
     def mask(self, index: int) -> Mask:
-        """The full-size mask of one map."""
+        """Return the full-size mask of one map."""
         return self.upsampler.mask(self.values[index], self.cut)
 
     def take(self, chosen: Indices) -> Maps:
@@ -82,12 +82,12 @@ class Packed:
 
     @classmethod
     def of(cls, mask: Mask) -> Packed:
-        """The same mask, packed."""
+        """Return the same mask, packed."""
         height, width = mask.inside.shape
         return cls(np.packbits(mask.inside), (height, width), mask.y, mask.x, mask.size)
 
     def mask(self) -> Mask:
-        """The same mask, unpacked."""
+        """Return the same mask, unpacked."""
         height, width = self.shape
         inside = np.unpackbits(self.bits, count=height * width).view(bool)
         return Mask(inside.reshape(height, width), self.y, self.x, self.size)
@@ -108,7 +108,7 @@ class Regions:
         return len(self.packed)
 
     def mask(self, index: int) -> Mask:
-        """The mask of one instance."""
+        """Return the mask of one instance."""
         return self.packed[index].mask()
 
     def take(self, chosen: Indices) -> Regions:
@@ -117,7 +117,7 @@ class Regions:
 
 
 def joined(sources: Sequence[Source]) -> Source:
-    """The masks of all sources of one image, at least one, in order.
+    """Return the masks of all sources of one image, at least one, in order.
 
     Maps stay maps where all of them are, of one shape and with one cut; else all become regions.
     """

@@ -57,7 +57,7 @@ class Axis:
         )
 
     def around(self, used: NDArray[np.bool_]) -> Axis:
-        """The cells that touch a used value and all between them; `used` is (cells,)."""
+        """Return the cells that touch a used value and all between them; `used` is (cells,)."""
         touched = np.flatnonzero(used[self.low] | used[self.high])
         first, stop = (int(touched[0]), int(touched[-1]) + 1) if touched.size else (0, 0)
         return Axis(
@@ -73,7 +73,7 @@ class Axis:
         return int(self.start[0]), int(self.start[-1])
 
     def each(self, per_cell: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A number per cell (K,) → the same number for each output position in `span`."""
+        """Return a number per cell (K,) → the same number for each output position in `span`."""
         return np.repeat(per_cell, np.diff(self.start))
 
     def positions(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -99,7 +99,7 @@ class Encoder:
         )
 
     def prepare(self, pixels: NDArray[np.uint8], side: int) -> Square:
-        """The host's part of `encode`; may run on any thread, beside the device's.
+        """Return the host's part of `encode`; may run on any thread, beside the device's.
 
         pixels: (H, W, 3) uint8 RGB. side: as `side()` gives it.
         """
@@ -134,7 +134,7 @@ class Encoder:
         return max(1, tokens // (side // self._patch) ** 2)
 
     def levels(self, features: Features, name: str, neck: Any) -> tuple[torch.Tensor, ...]:
-        """The first three feature levels of a neck, (1, C, s·h, s·w) for s = 4, 2, 1; cached.
+        """Return first three feature levels of a neck, (1, C, s·h, s·w) for s = 4, 2, 1; cached.
 
         name: of the neck, for the cache. neck: a `Sam3VisionNeck`.
         """

@@ -45,7 +45,8 @@ class Finder:
     def steps(
         self, features: Features, request: Find, mask_threshold: float
     ) -> list[Callable[[], Detections]]:
-        """Calls that give all instances with a score > `request.threshold`, by a few concepts.
+        """Return calls that give all instances with a score > `request.threshold`, by a few
+        concepts.
 
         mask_threshold: probability above which an upsampled pixel is in the mask. The score is
         sigmoid(logit) · sigmoid(presence), as in transformers'
@@ -157,7 +158,9 @@ class Finder:
 
 
 def _probabilities(logits: torch.Tensor, kept: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Maps of the instances kept. logits: (queries, h, w); kept: (N,) indices → (N, h, w)."""
+    """Return maps of the instances kept. logits: (queries, h, w); kept: (N,) indices → (N,
+    h, w).
+    """
     if logits.device.type != "cpu":
         chosen = torch.tensor(kept, device=logits.device)
         return to_host(logits.index_select(0, chosen).float().sigmoid())

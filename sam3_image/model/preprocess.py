@@ -22,7 +22,7 @@ MEAN = STD = 127.5
 def pixel_values(
     pixels: NDArray[np.uint8], side: int, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """The encoder's input for one picture: (1, 3, side, side) float32 in -1…1 on `device`.
+    """Return the encoder's input for one picture: (1, 3, side, side) float32 in -1…1 on `device`.
 
     pixels: (H, W, 3) uint8 RGB.
     side: height and width of the result in pixels (1008 for SAM 3 at full resolution).
@@ -31,7 +31,7 @@ def pixel_values(
 
 
 def resize(pixels: NDArray[np.uint8], side: int) -> torch.Tensor:
-    """A picture squeezed into a square; the aspect ratio is not kept, as in training.
+    """Return a picture squeezed into a square; the aspect ratio is not kept, as in training.
 
     pixels: (H, W, 3) uint8 RGB. Returns (1, 3, side, side) uint8 on the host.
     """
@@ -59,7 +59,7 @@ def normalise(square: torch.Tensor, device: torch.device | str = "cpu") -> torch
 
 
 def digest(square: torch.Tensor) -> str:
-    """A name for the content of `resize`'s result; equal ones mean equal pictures."""
+    """Return a name for the content of `resize`'s result; equal ones mean equal pictures."""
     return hashlib.sha256(_interleaved(square).data).hexdigest()
 
 

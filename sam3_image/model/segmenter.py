@@ -97,12 +97,12 @@ class Segmenter:
         return self.encode_square(self.prepare(pixels, side))
 
     def prepare(self, pixels: NDArray[np.uint8], side: int) -> Square:
-        """The host's part of `encode`: may run on another thread while the device computes."""
+        """Return host's part of `encode`: may run on another thread while the device computes."""
         return self._encoder.prepare(pixels, side)
 
     @torch.inference_mode()
     def encode_square(self, square: Square) -> Features:
-        """The device's part of `encode`."""
+        """Return the device's part of `encode`."""
         features = self._encoder.encode(square)
         self._synchronize()
         return features
@@ -125,7 +125,7 @@ class Segmenter:
     def segment(
         self, features: Features, request: Find | Pick, mask_threshold: float = 0.5
     ) -> Detections:
-        """The instances that the request asks for, best score first.
+        """Return the instances that the request asks for, best score first.
 
         mask_threshold: probability above which a pixel belongs to a mask.
         """
@@ -135,7 +135,7 @@ class Segmenter:
     def steps(
         self, features: Features, request: Find | Pick, mask_threshold: float = 0.5
     ) -> list[Callable[[], Detections]]:
-        """The device's part of `segment`, in pieces of bounded work; their results: `merged`.
+        """Return device's part of `segment`, in pieces of bounded work; their results: `merged`.
 
         Between two of them the device may serve another request.
         """
@@ -171,7 +171,7 @@ class Segmenter:
 
 
 def merged(found: Sequence[Detections], request: Find | Pick) -> Detections:
-    """The host's part of `Segmenter.segment`: all that the steps found, best score first."""
+    """Return the host's part of `Segmenter.segment`: all that the steps found, best score first."""
     all_found = Detections.joined(found)
     if isinstance(request, Pick):  # the model gives boxes for a find only
         all_found = all_found.with_mask_boxes()

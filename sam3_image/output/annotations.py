@@ -28,7 +28,7 @@ Record = dict[str, Any]
 
 
 def schema() -> Record:
-    """The JSON schema (draft 2020-12) that every file made here follows."""
+    """Return the JSON schema (draft 2020-12) that every file made here follows."""
     text = (
         resources.files("sam3_image.output").joinpath("annotations.schema.json").read_text("utf-8")
     )
@@ -47,7 +47,7 @@ class Annotations:
         self._records: list[Record] = []
 
     def add(self, mask: Mask) -> None:
-        """Adds the next instance of `instances`, whose mask this is."""
+        """Add the next instance of `instances`, whose mask this is."""
         index = len(self._records)
         if self._format == COCO:
             self._records.append(self._coco_annotation(index, mask))
@@ -60,7 +60,7 @@ class Annotations:
         self._records.append(record)
 
     def document(self) -> Record:
-        """The whole file as JSON values."""
+        """Return the whole file as JSON values."""
         if self._format == COCO:
             return self._coco_document()
         height, width = self._instances.size
@@ -72,7 +72,7 @@ class Annotations:
         }
 
     def encode(self) -> bytes:
-        """The whole file: UTF-8, no spaces, numbers finite."""
+        """Return the whole file: UTF-8, no spaces, numbers finite."""
         text = json.dumps(
             self.document(), ensure_ascii=False, allow_nan=False, separators=(",", ":")
         )
@@ -107,7 +107,7 @@ class Annotations:
 
 
 def _facts(instances: Detections, index: int) -> Record:
-    """What every format says about an instance beside its mask."""
+    """Return what every format says about an instance beside its mask."""
     return {
         "concept": instances.concepts[index],
         "prompt": int(instances.prompts[index]),

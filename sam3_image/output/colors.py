@@ -44,5 +44,5 @@ PALETTE: tuple[Color, ...] = (
 
 
 def color_of(name: str, index: int) -> Color:
-    """The colour of instance `index` (0 is the best score) when `mask_color` is `name`."""
+    """Return the colour of instance `index` (0 is the best score) when `mask_color` is `name`."""
     return PALETTE[index % len(PALETTE)] if name == DISTINCT else NAMED_COLORS[name]

@@ -139,7 +139,7 @@ def _style(output: Output) -> Style | None:
 
 
 def _tee(masks: Iterator[Mask], consumers: Sequence[Callable[[Mask], None]]) -> Iterator[Mask]:
-    """The same masks, each shown to every consumer on its way."""
+    """Return the same masks, each shown to every consumer on its way."""
     for mask in masks:
         for consume in consumers:
             consume(mask)
@@ -147,7 +147,7 @@ def _tee(masks: Iterator[Mask], consumers: Sequence[Callable[[Mask], None]]) -> 
 
 
 def _encoded(masks: Iterator[Mask], size: tuple[int, int]) -> Iterator[bytes]:
-    """The PNG of each mask, in order, made by a few threads with a bounded backlog."""
+    """Return the PNG of each mask, in order, made by a few threads with a bounded backlog."""
     workers = min(ENCODERS, png.available_cores())
     if size[0] * size[1] < THREADED_PIXELS:
         yield from map(png.encode_mask, masks)

@@ -35,7 +35,7 @@ BLOCK_BYTES = 1 << 19
 
 
 def encode(pixels: NDArray[np.uint8], threads: int | None = None) -> bytes:
-    """A PNG of the picture.
+    """Return a PNG of the picture.
 
     pixels: (H, W) grayscale, (H, W, 3) RGB or (H, W, 4) RGBA, uint8.
     threads: how many compress at the same time; None for one per available core, 8 at most.
@@ -66,7 +66,7 @@ def encode(pixels: NDArray[np.uint8], threads: int | None = None) -> bytes:
 
 
 def encode_mask(mask: Mask) -> bytes:
-    """An 8-bit grayscale PNG of the whole image, 255 inside the mask and 0 outside.
+    """Return an 8-bit grayscale PNG of the whole image, 255 inside the mask and 0 outside.
 
     One thread and well under a megabyte of memory beside the mask: call it from several threads.
     """
@@ -144,7 +144,7 @@ def _zeros(count: int) -> Iterator[Deflated]:
 
 
 def _file(width: int, height: int, color_type: int, blocks: list[Deflated]) -> bytes:
-    """A whole PNG, one IDAT chunk per deflated."""
+    """Return a whole PNG, one IDAT chunk per deflated."""
     low, high = 1, 0
     for deflated in blocks:
         # Adler-32 of a concatenation: `low` sums the bytes, `high` sums `low` after each byte.

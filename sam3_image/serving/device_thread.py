@@ -53,7 +53,7 @@ class DeviceThread:
         return self._executor.submit(self._guarded, work).result()
 
     def probe(self, work: Callable[[], bool]) -> bool:
-        """What `work` says when its turn comes; False once the piece before it hangs."""
+        """Return what `work` says when its turn comes; False once the piece before it hangs."""
         future: Future[bool] = self._executor.submit(self._guarded, work)
         while True:
             try:

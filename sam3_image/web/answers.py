@@ -33,7 +33,9 @@ class PictureGone(InputError):
 
 
 def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error as JSON: the sentence for a person under every name that a client looks for it."""
+    """Return an error as JSON: the sentence for a person under every name that a client
+    looks for it.
+    """
     body = {
         "message": message,
         "detail": message,
@@ -44,7 +46,7 @@ def problem(status: int, message: str, headers: Mapping[str, str] | None = None)
 
 
 def status_of(error: UserError) -> int:
-    """The HTTP status for one of our errors."""
+    """Return the HTTP status for one of our errors."""
     if isinstance(error, PictureGone):
         return HTTPStatus.GONE
     if isinstance(error, InputError):

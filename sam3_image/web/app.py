@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def create_app(service: Service, settings: WebSettings) -> Starlette:
-    """The web server's application around a loaded `serving.Service`.
+    """Return the web server's application around a loaded `serving.Service`.
 
     Raises UserError where the settings name a group of routes that does not exist.
     """

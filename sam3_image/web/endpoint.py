@@ -63,11 +63,11 @@ class Call(Generic[B]):
     form: FormData = field(default_factory=FormData)
 
     def path(self, name: str) -> str:
-        """A part of the path, declared as `{name}`."""
+        """Return a part of the path, declared as `{name}`."""
         return str(self.http.path_params[name])
 
     def url(self, path: str) -> str:
-        """An address on this server, as this client reaches it."""
+        """Return an address on this server, as this client reaches it."""
         return str(self.http.base_url).rstrip("/") + path
 
 
@@ -96,7 +96,7 @@ class Endpoint:
     refused: int = 422
 
     def route(self, context: Context) -> Route:
-        """The route that Starlette serves."""
+        """Return the route that Starlette serves."""
 
         async def answer(http: Request) -> Response:
             try:
@@ -141,7 +141,9 @@ class Endpoint:
 
 
 def group(name: str, *endpoints: Endpoint) -> Group:
-    """The group of these routes. They check the token themselves, wherever the client puts it."""
+    """Return the group of these routes. They check the token themselves, wherever the
+    client puts it.
+    """
     open_paths = tuple(endpoint.path.partition("{")[0] for endpoint in endpoints)
     return Group(
         name,
@@ -152,7 +154,7 @@ def group(name: str, *endpoints: Endpoint) -> Group:
 
 
 async def until_gone(http: Request, work: Awaitable[Any]) -> Any:
-    """The result of `work`, which is canceled when the client goes away (ClientDisconnect)."""
+    """Return result of `work`, which is canceled when the client goes away (ClientDisconnect)."""
     task = asyncio.ensure_future(work)
     left = asyncio.ensure_future(_left(http))
     try:

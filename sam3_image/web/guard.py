@@ -79,7 +79,7 @@ class Guard:
         return name == self._settings.host.lower() or _is_address(name)
 
     def _limited(self, receive: Receive) -> Receive:
-        """The same messages, until they hold more bytes than a request may."""
+        """Return the same messages, until they hold more bytes than a request may."""
         taken = 0
 
         async def limited() -> Message:
@@ -130,7 +130,7 @@ class RequireToken:
 
 
 def too_long(settings: WebSettings) -> str:
-    """What whoever sends too much is told."""
+    """Return what whoever sends too much is told."""
     return (
         f"The upload is larger than the {settings.max_upload_bytes:,} bytes accepted in one "
         "request: send a smaller file (or raise SAM3_WEB_MAX_UPLOAD where the server runs)."
@@ -138,7 +138,7 @@ def too_long(settings: WebSettings) -> str:
 
 
 def bearer(headers: Headers) -> str:
-    """The token in an Authorization header, whatever the scheme calls itself; "" without one."""
+    """Return token in an Authorization header, whatever the scheme calls itself; "" without one."""
     return headers.get("authorization", "").partition(" ")[2].strip()
 
 

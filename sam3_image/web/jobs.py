@@ -151,7 +151,7 @@ class Jobs:
         return job
 
     def get(self, kind: str, job_id: str) -> Job:
-        """The job; raises Gone."""
+        """Return the job; raises Gone."""
         job = self._shelf.get(job_id)
         if job.kind != kind:
             raise Gone(f"No job {shown(job_id)} is kept here.")

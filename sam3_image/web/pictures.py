@@ -33,18 +33,18 @@ class Pictures:
 
     @staticmethod
     def id_of(data: bytes) -> str:
-        """The id of a file with this content."""
+        """Return the id of a file with this content."""
         return hashlib.sha256(data).hexdigest()[:32]
 
     def known(self, picture_id: str) -> Picture | None:
-        """The picture, which then was used last, or None."""
+        """Return the picture, which then was used last, or None."""
         picture = self._kept.get(picture_id)
         if picture is not None:
             self._kept.move_to_end(picture_id)
         return picture
 
     def get(self, picture_id: object) -> Picture:
-        """The picture; raises PictureGone, which tells a client to send it again."""
+        """Return the picture; raises PictureGone, which tells a client to send it again."""
         picture = self.known(picture_id) if isinstance(picture_id, str) else None
         if picture is None:
             raise PictureGone(

@@ -45,7 +45,7 @@ class Segmentation:
         return picture
 
     async def segment(self, image: Image, request: Request) -> Instances:
-        """The instances that a request asks for in a picture."""
+        """Return the instances that a request asks for in a picture."""
         self._service.check(request)
         return await self._service.submit(image, request)
 
@@ -68,7 +68,7 @@ class Segmentation:
         return await self.call(_written, await self.segment(image, request), request)
 
     async def preview(self, image: Image) -> bytes:
-        """A JPEG of the picture, scaled down where it is large."""
+        """Return a JPEG of the picture, scaled down where it is large."""
         return await self.call(preview, image.pixels)
 
     async def call(self, function: Callable[[*A], R], *arguments: *A) -> R:

@@ -53,7 +53,7 @@ class WebSettings:
     groups: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Raises UserError where the server would be open to everyone on the network."""
+        """Raise UserError where the server would be open to everyone on the network."""
         if not 0 <= self.port <= 65535:
             raise UserError(f"--port is {self.port}; it must be a number from 1 to 65535")
         if not self.is_local and not self.token:

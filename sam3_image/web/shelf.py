@@ -86,7 +86,7 @@ class Shelf(Generic[T]):
         self._sweep()
 
     def get(self, key: str) -> T:
-        """What is kept by this id; raises Gone."""
+        """Return what is kept by this id; raises Gone."""
         self._sweep()
         if key not in self._kept:
             raise Gone(

@@ -89,7 +89,7 @@ class Checkpoint:
         return read_tokenizer(self.folder)
 
     def weights(self, reading: Reading) -> Weights:
-        """What `reading` brings of this folder's files; raises CheckpointError."""
+        """Return what `reading` brings of this folder's files; raises CheckpointError."""
         try:
             return reading.weights()
         except torch.OutOfMemoryError:

@@ -112,7 +112,7 @@ class Loaded:
 def load(
     kind: type[PreTrainedModel], config: Any, weights: Weights, prefixes: Mapping[str, str]
 ) -> Loaded:
-    """A model of `kind` with its part of `weights`, on their device.
+    """Return a model of `kind` with its part of `weights`, on their device.
 
     prefixes: how the names of that part begin in the files → in the model; the first that fits.
     It computes in the dtypes of `target()`, and its weights are in them too, but for layers whose

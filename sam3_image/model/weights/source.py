@@ -88,12 +88,12 @@ def conversion(file: Path) -> str:
 
 
 def token_of(environment: Mapping[str, str]) -> str | None:
-    """The Hugging Face token: HF_TOKEN, else the one that `hf auth login` has stored."""
+    """Return the Hugging Face token: HF_TOKEN, else the one that `hf auth login` has stored."""
     return environment.get("HF_TOKEN", "").strip() or hub.get_token()
 
 
 def locate(source: Source) -> Path:
-    """The folder with the weights, fetched first (with a progress bar) where it has to be."""
+    """Return folder with the weights, fetched first (with a progress bar) where it has to be."""
     return source.folder or fetch(source.repository, source.token)
 
 
