@@ -48,4 +48,5 @@ def test_maps_of_one_shape_stay_maps() -> None:
     maps = instances_of(SHAPES).source
     assert isinstance(maps, Maps)
     assert isinstance(joined([maps, maps]), Maps)
+    assert isinstance(joined([maps.take(np.array([], np.int64)), maps]), Maps)
     assert isinstance(joined([maps, replace(maps, cut=0.4)]), Regions)

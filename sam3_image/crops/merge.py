@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from sam3_image.crops.seen import Seen, hull, shared
 from sam3_image.crops.windows import Box
 
@@ -52,11 +54,16 @@ def merge(tiles: Iterable[Seen], overview: Iterable[Seen], tile_size: int) -> Me
 
 def unique(instances: Iterable[Seen]) -> list[Seen]:
     """Keep, of instances that are one object, the one with the best score."""
-    kept: list[Seen] = []
-    for one in sorted(instances, key=lambda one: -one.score):
-        if not any(same(one, other) for other in kept):
-            kept.append(one)
-    return kept
+    ordered = sorted(instances, key=lambda one: -one.score)
+    boxes = np.array([one.around for one in ordered], dtype=np.float32).reshape(-1, 4)
+    kept: list[int] = []
+    for index, one in enumerate(ordered):
+        x0, y0, x1, y1 = boxes[kept].T
+        near = (x0 < one.around[2]) & (x1 > one.around[0])
+        near &= (y0 < one.around[3]) & (y1 > one.around[1])
+        if not any(same(one, ordered[kept[other]]) for other in np.flatnonzero(near)):
+            kept.append(index)
+    return [ordered[index] for index in kept]
 
 
 def same(one: Seen, other: Seen) -> bool:

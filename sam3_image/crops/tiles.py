@@ -77,7 +77,8 @@ class Tiles:
         for prompt in everything:
             mine = merge(_of(tiles, prompt), _of(overview, prompt), self.tile_size)
             kept += mine.kept
-            targets += [_Target(one, one, box) for one, box in groups(mine.doubtful)]
+            best = mine.doubtful[: len(windows)]
+            targets += [_Target(one, one, box) for one, box in groups(best)]
         targets.sort(key=lambda target: -target.one.score)
         # A picture full of pieces must not take much longer than its tiles.
         kept += self._closer(targets[: len(windows)])

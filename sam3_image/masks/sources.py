@@ -124,6 +124,6 @@ def joined(sources: Sequence[Source]) -> Source:
     maps = [source for source in sources if isinstance(source, Maps)]
     first = maps[0] if maps else None
     alike = {(source.values.shape[1:], source.cut) for source in maps}
-    if first and len(maps) == len(sources) and len(alike) == 1:
+    if first is not None and len(maps) == len(sources) and len(alike) == 1:
         return replace(first, values=np.concatenate([source.values for source in maps]))
     return Regions.of(source.mask(index) for source in sources for index in range(len(source)))

@@ -145,8 +145,8 @@ class Segmenter:
             steps = [partial(self._picker.pick, features, request, mask_threshold)]
         else:
             raise CheckpointError(
-                "These weights have no part for task='visual'; use a checkpoint laid out as "
-                "facebook/sam3, or task='concept'."
+                "These weights have no part for task='visual' and refine; use a checkpoint laid "
+                "out as facebook/sam3, or task='concept' without refine."
             )
         return [torch.inference_mode()(step) for step in steps]
 
