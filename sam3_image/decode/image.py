@@ -12,8 +12,9 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +36,13 @@ class Image:
 
     pixels: (H, W, 3) uint8 RGB in sRGB, C-contiguous; EXIF orientation applied, alpha on white.
     format: name of the file's format, for logs.
+    squares: by their side, the squares that a model was shown of it: a picture that is kept (a
+        server's, for the next click) is scaled down once. `pixels` must not change.
     """
 
     pixels: NDArray[np.uint8]
     format: str
+    squares: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def size(self) -> tuple[int, int]:

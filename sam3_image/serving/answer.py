@@ -149,7 +149,7 @@ class Answer:
 
     def _look_once(self, picture: Image, ask: Find | Pick, eye: Eye, report: Report) -> Detections:
         with report.stage("encode"):
-            features = self.turns.encode(picture.pixels, eye.side)
+            features = self.turns.encode(picture.pixels, eye.side, picture.squares)
         if features.cached:
             report.say("Encoder skipped: this image was encoded before")
         report.metrics["encoder_cached"] = int(features.cached)

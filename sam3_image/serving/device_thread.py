@@ -25,7 +25,7 @@ from sam3_image.serving.memory import guarded
 from sam3_image.serving.queue import Job
 
 if TYPE_CHECKING:  # transformers takes seconds, in which a service reads its weights
-    from sam3_image.model import Features, Find, Pick, Segmenter
+    from sam3_image.model import Features, Find, Pick, Segmenter, Square
 
 T = TypeVar("T")
 
@@ -97,10 +97,19 @@ class Turns:
     device: DeviceThread
     job: Job[Any]
 
-    def encode(self, pixels: NDArray[np.uint8], side: int) -> Features:
-        """As `Segmenter.encode`; the host's part stays on the calling thread."""
+    def encode(
+        self, pixels: NDArray[np.uint8], side: int, squares: dict[int, Square] | None = None
+    ) -> Features:
+        """As `Segmenter.encode`; the host's part stays on the calling thread.
+
+        squares: what was made of these pixels before, by side; what is made now is added.
+        """
         self.job.check()
-        square = self.segmenter.prepare(pixels, side)
+        square = squares.get(side) if squares else None
+        if square is None:
+            square = self.segmenter.prepare(pixels, side)
+            if squares is not None:
+                squares[side] = square
         return self.turn(lambda: self.segmenter.encode_square(square))
 
     def encode_all(self, crops: Sequence[NDArray[np.uint8]], side: int) -> list[Features]:
