@@ -14,7 +14,7 @@ import psutil
 
 from tests.cog_server import CogServer, Result, png
 
-SECONDS = 60
+SECONDS = 180
 RNG = np.random.default_rng(0)
 SMALL = png(RNG.integers(0, 255, (60, 80, 3), dtype=np.uint8))
 USUAL: dict[str, Any] = {"image": SMALL, "prompt": "red circle", "threshold": 0.0}

@@ -18,7 +18,7 @@ import pytest
 
 from tests.callers import Question, ask, problems, together
 from tests.cog_server import SLOTS, CogServer, data_url, png
-from tests.fault_tools import LARGE, SLOW, assert_one_line, assert_works, start, worker, workspace
+from tests.fault_tools import SLOW, assert_one_line, assert_works, start, worker, workspace
 
 SECONDS = 60
 
@@ -124,7 +124,7 @@ def test_sigterm_with_twelve_in_line_answers_all(
     server = start_server(SAM3_WEIGHTS=str(weights)).ready()
     folder = workspace(server)
     count, statuses = 12, []
-    inputs = {**SLOW, "image": data_url(LARGE), "prompts": ["star", "circle", "square"] * 4}
+    inputs = {"image": Question.numbered(0).image, "prompts": SLOW["prompts"]}
     body = json.dumps({"input": inputs})
     sent = threading.Barrier(count + 1, timeout=SECONDS)
 
@@ -132,7 +132,7 @@ def test_sigterm_with_twelve_in_line_answers_all(
         if number == count:
             sent.wait()
             server.wait_for_log("Prompt: ", 4, seconds=SECONDS)  # four run, and the rest waits
-            time.sleep(1)
+            time.sleep(0.3)
             server.process.send_signal(signal.SIGTERM)
             return
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=180)
