@@ -6,6 +6,7 @@ network), and each has its own message.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -108,46 +109,54 @@ def fetch(
     folder: where to; None for the hub's own cache. patterns: of the files' names.
     Raises CheckpointError.
     """
-    page = f"https://huggingface.co/{repository}"
     try:
         return Path(
             hub.snapshot_download(
                 repository, token=token, local_dir=folder, allow_patterns=list(patterns)
             )
         )
-    except hub_errors.GatedRepoError:
-        reason = (
-            f"the account of this token has no access to {repository}: ask for it at {page} and "
-            "try again once it is granted"
-            if token
-            else f"{repository} is gated and no token was given: ask for access at {page}, then "
-            "set HF_TOKEN to a token of that account"
-        )
-    except hub_errors.RepositoryNotFoundError:
-        # The hub answers a missing or wrong token on a private repository like this, too.
-        reason = (
-            f"there is no repository {repository} that this token may see: check the name and the "
-            f"token ({page})"
-            if token
-            else f"{repository} does not exist or needs a token: check the name, and set HF_TOKEN"
-        )
-    except hub_errors.HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no"
-        reason = (
-            "the token in HF_TOKEN is not valid: make a new one at "
-            "https://huggingface.co/settings/tokens"
-            if status == 401
-            else f"the hub answered with status {status}: try again later"
-        )
-    except (hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled, OSError) as error:
-        disk = isinstance(error, OSError) and error.errno in (28, 30, 13)
-        reason = (
-            f"the files cannot be written ({error.strerror}): free space, or choose another folder"
-            if disk and isinstance(error, OSError)
-            else "the hub cannot be reached: check the network, or fetch the repository on a "
-            "machine that has one and copy its files into a folder here"
-        )
+    except (hub_errors.HfHubHTTPError, hub_errors.OfflineModeIsEnabled, OSError) as error:
+        reason = _reason(error, repository, token)
     raise CheckpointError(f"Cannot fetch {repository}: {reason}.")
+
+
+def _reason(error: Exception, repository: str, token: str | None) -> str:
+    """Return why a download failed and what to do, as the end of a sentence."""
+    page = f"https://huggingface.co/{repository}"
+    if isinstance(error, hub_errors.GatedRepoError):
+        if token:
+            return (
+                f"the account of this token has no access to {repository}: ask for it at {page} "
+                "and try again once it is granted"
+            )
+        return (
+            f"{repository} is gated and no token was given: ask for access at {page}, then set "
+            "HF_TOKEN to a token of that account"
+        )
+    # The hub answers a missing or wrong token on a private repository like this, too.
+    if isinstance(error, hub_errors.RepositoryNotFoundError):
+        if token:
+            return (
+                f"there is no repository {repository} that this token may see: check the name "
+                f"and the token ({page})"
+            )
+        return f"{repository} does not exist or needs a token: check the name, and set HF_TOKEN"
+    if isinstance(error, hub_errors.HfHubHTTPError):
+        status = error.response.status_code if error.response is not None else "no"
+        if status == 401:
+            return (
+                "the token in HF_TOKEN is not valid: make a new one at "
+                "https://huggingface.co/settings/tokens"
+            )
+        return f"the hub answered with status {status}: try again later"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+        return (
+            f"the files cannot be written ({error.strerror}): free space, or choose another folder"
+        )
+    return (
+        "the hub cannot be reached: check the network, or copy the weights into weights/sam3 on a "
+        "machine that has one"
+    )
 
 
 def is_repository(name: str) -> bool:
