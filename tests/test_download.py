@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sam3_image.model.device import Placement
+from sam3_image.model.reference import META
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.loading import Reading
 from tests.cog_server import REPOSITORY
@@ -71,7 +72,7 @@ def test_stores_what_images_use_in_bfloat16_with_the_licence(
     assert all(torch.equal(tensor, full[name].to(tensor.dtype)) for name, tensor in stored.items())
     checkpoint = Checkpoint.open(target)
     weights = checkpoint.weights(Reading(checkpoint.files, CPU))
-    checkpoint.tracker(weights, checkpoint.detector(weights))
+    checkpoint.tracker(weights, checkpoint.detector(weights, META))
 
 
 def test_resumes_what_was_interrupted(repository: Path, tmp_path: Path) -> None:
