@@ -123,21 +123,30 @@ def test_an_object_on_a_seam_is_found_once_and_whole(
 
 def test_a_crowd_is_found_and_concepts_stay_apart() -> None:
     places = [
-        (("red", "blue")[(column + row) % 2], 30 + 48 * column, 30 + 48 * row, 24)
-        for column in range(12)
-        for row in range(8)
+        (("red", "blue")[(column + row) % 2], 15 + 30 * column, 15 + 30 * row, 14)
+        for column in range(20)
+        for row in range(14)
     ]
-    pixels, masks = drawn((400, 600), places)
+    pixels, masks = drawn((430, 610), places)
     found, model = found_in(pixels, 128, ("red", "blue"))
     assert_each_once(found, masks, 0.8)
     for index, name in enumerate(("red", "blue")):
-        assert (found.prompts == index).sum() == 48
+        assert (found.prompts == index).sum() == 140
         assert {c for c, p in zip(found.concepts, found.prompts, strict=True) if p == index} == {
             name
         }
     assert list(found.scores) == sorted(found.scores, reverse=True)
-    assert sum(model.passes) == count((400, 600), 128), "nothing was cut: no closer looks"
+    assert sum(model.passes) == count((430, 610), 128), "nothing was cut: no closer looks"
     assert max(model.passes) == 4
+
+
+@pytest.mark.parametrize("seam", [219, 402, 585])
+def test_what_only_pieces_show_is_looked_at_as_a_whole(seam: int) -> None:
+    """Longer than the overlap, in its middle, and too small for the look at the whole picture."""
+    pixels, masks = drawn((300, 3000), [("red", seam, 150, 100)])
+    found, model = found_in(pixels, 256)
+    assert_each_once(found, masks)
+    assert sum(model.passes) > count((300, 3000), 256)
 
 
 def test_nothing_to_find_is_an_empty_answer() -> None:
