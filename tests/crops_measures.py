@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from demo_checkpoint.measure import match_ious
 from tests.second_scenes import iou
 
 HIT = 0.5  # mask IoU from which an object counts as found
@@ -52,9 +51,20 @@ class Counts:
 
 def counted(found: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Counts:
     """One answer: bool masks (H, W) against the true ones."""
-    ious = [one for one in match_ious(np.array(found), truth) if one >= HIT] if found else []
-    on_any = sum(any(iou(mask, own) >= HIT for own in truth) for mask in found)
-    return Counts(len(truth), len(found), max(0, on_any - len(ious)), ious)
+    table = [[iou(mask, own) for mask in found] for own in truth]
+    return matched(np.array(table).reshape(len(truth), len(found)))
+
+
+def matched(table: np.ndarray) -> Counts:
+    """One answer, from the IoU of each true mask (rows) with each found one; best pairs first."""
+    truths, found = table.shape
+    on_any = int((table >= HIT).any(axis=0).sum())
+    ious = []
+    while table.size and table.max() >= HIT:
+        row, column = np.unravel_index(int(table.argmax()), table.shape)
+        ious.append(float(table[row, column]))
+        table[row], table[:, column] = 0, 0
+    return Counts(truths, found, on_any - len(ious), ious)
 
 
 def boundary_iou(one: np.ndarray, other: np.ndarray) -> float:
