@@ -80,9 +80,30 @@ def test_shift_and_the_right_button_mean_off_it(visit: Visit) -> None:
     visit.expect_count(1).expect_status("from 3 points")
 
 
+PHONE = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+
+
+def test_a_finger_draws_a_box_and_does_not_scroll(browser: Browser, web: WebServer) -> None:
+    with Visit(browser, web.url, **PHONE) as visit:
+        visit.open()
+        finger = visit.page.context.new_cdp_session(visit.page)
+
+        def touch(kind: str, *points: tuple[float, float]) -> None:
+            touches = [{"x": x, "y": y} for x, y in map(visit.on_screen, points)]
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+
+        with visit.page.expect_request("**/api/segment") as asked:
+            touch("touchStart", (43, 557))
+            for y in (500, 400, 300, 150, 43):
+                touch("touchMove", (157, y))
+            touch("touchEnd")
+        sent = inputs(asked.value)["boxes"][0]
+        assert all(abs(a - b) <= 3 for a, b in zip(sent, (43, 43, 157, 557), strict=True))
+        assert visit.page.evaluate("() => scrollY") == 0
+
+
 def test_touch_has_a_switch_for_not_this(browser: Browser, web: WebServer) -> None:
-    phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
-    with Visit(browser, web.url, **phone) as visit:
+    with Visit(browser, web.url, **PHONE) as visit:
         visit.open()
         visit.page.evaluate("() => scrollTo(0, 300)")
         visit.page.touchscreen.tap(*visit.on_screen(RING))
