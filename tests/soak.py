@@ -2,9 +2,9 @@
 
 script/soak [--count 2000] [--seed 0]      by hand, not in CI: 2,000 take five to twenty minutes
 
-Every answer is checked. Every 200 predictions the server is measured at rest: memory, open files
-and threads of its processes, files in its temporary folder. Ends with a verdict and exit status 1
-if anything grew.
+Eight clients send at the same time. Every answer is checked. Every 200 predictions the server is
+measured at rest: memory, open files and threads of its processes, files in its temporary folder.
+Ends with a verdict and exit status 1 if anything grew.
 """
 
 from __future__ import annotations
@@ -16,22 +16,25 @@ import random
 import socket
 import sys
 import tempfile
+import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from PIL import Image as Pillow
 
 from tests import image_corpus
+from tests.callers import together
 from tests.cog_server import REPOSITORY, CogServer, Result, data_url, png
 from tests.second_scenes import random_picture
+from tests.server_measure import Measure
 
+CLIENTS = 8
 EVERY = 200  # predictions between two measurements; the first is the baseline
 MEMORY_GROWTH = 1.02
 # Features of images are cached up to a budget of bytes (tested elsewhere), and what a cache holds
@@ -43,42 +46,6 @@ PROMPTS = ["red circle", "blue square", "star", "green triangle", "yellow circle
 Inputs = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Measure:
-    """The server at rest: bytes that only its processes hold, and counts."""
-
-    server: int  # Cog's own process
-    worker: int  # the predictor's process
-    files: int
-    threads: int
-    temporary: int
-    names: Counter[str]  # of the threads, without those of Cog's own pool, which come and go
-
-    @classmethod
-    def of(cls, server: CogServer) -> Measure:
-        parent = psutil.Process(server.process.pid)
-        processes = [parent, *parent.children(recursive=True)]
-        return cls(
-            server=parent.memory_full_info().uss,
-            worker=sum(process.memory_full_info().uss for process in processes[1:]),
-            files=sum(process.num_fds() for process in processes),
-            threads=sum(process.num_threads() for process in processes),
-            temporary=sum(path.is_file() for path in server.temporary.rglob("*")),
-            names=Counter(
-                Path(f"/proc/{process.pid}/task/{thread.id}/comm").read_text().strip()
-                for process in processes
-                for thread in process.threads()
-            )
-            - Counter({"tokio-rt-worker": 1000}),
-        )
-
-    def __str__(self) -> str:
-        return (
-            f"server {self.server / 1e6:.1f} MB, worker {self.worker / 1e6:.1f} MB, "
-            f"{self.files} open files, {self.threads} threads, {self.temporary} temporary files"
-        )
-
-
 class Soak:
     """One run against one server; `counts` says what was sent and how it ended."""
 
@@ -88,6 +55,7 @@ class Soak:
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.number = 0
+        self.lock = threading.Lock()
         self.pictures = [_picture(number) for number in range(PICTURES)]
         self.corpus = self.random.sample(list(image_corpus.cases()), CORPUS)
         self.filling: list[Callable[[], None]] = [
@@ -105,16 +73,30 @@ class Soak:
             (4, self.client_gone),
         ]
 
+    def several(self, count: int) -> None:
+        """So many predictions, by eight clients at the same time."""
+        left = iter(range(count))
+
+        def client(_: int) -> None:
+            while True:
+                with self.lock:
+                    if next(left, None) is None:
+                        return
+                self.step()
+
+        together(CLIENTS, client)
+
     def step(self) -> None:
         """One prediction of a random kind; the first ones fill the caches."""
         weights, kinds = zip(*self.kinds, strict=True)
-        kind = self.filling.pop() if self.filling else self.random.choices(kinds, weights)[0]
+        with self.lock:
+            kind = self.filling.pop() if self.filling else self.random.choices(kinds, weights)[0]
+            self.number += 1
         try:
             kind()
         except Exception as error:  # the run goes on and says so at the end
             self.wrong.append(f"{kind}: {type(error).__name__}: {error}")
         self.counts[getattr(kind, "__name__", "fill")] += 1
-        self.number += 1
 
     def at_rest(self) -> Measure:
         """After the same small, good prediction each time, measured when nothing runs."""
@@ -217,7 +199,7 @@ class Soak:
 
     def cancelled(self) -> None:
         """Cancelled at any moment of its life."""
-        name = f"soak-{self.number}"
+        name = f"soak-{uuid.uuid4()}"
         inputs: Inputs = {
             "image": self.random.choice(self.pictures),
             "prompts": PROMPTS,
@@ -277,11 +259,10 @@ def main() -> int:
         print(f"start: {Measure.of(server)}", flush=True)
         measures = []
         while soak.number < arguments.count:
-            soak.step()
-            if soak.number % EVERY == 0:
-                measures.append(soak.at_rest())
-                minutes = (time.monotonic() - started) / 60
-                print(f"{soak.number}: {measures[-1]} after {minutes:.1f} minutes", flush=True)
+            soak.several(EVERY)
+            measures.append(soak.at_rest())
+            minutes = (time.monotonic() - started) / 60
+            print(f"{soak.number}: {measures[-1]} after {minutes:.1f} minutes", flush=True)
     print("sent:", ", ".join(f"{count} {kind}" for kind, count in sorted(soak.counts.items())))
     for line in soak.wrong:
         print("WRONG:", line)
@@ -293,8 +274,7 @@ def main() -> int:
             > first.worker * MEMORY_GROWTH,
             f"open files {first.files} → {last.files}": last.files > first.files,
             f"threads {dict(last.names - first.names)}": last.names - first.names,
-            # The last result stays until the next request: Cog reads it after predict() returned.
-            f"temporary files {last.temporary}": last.temporary > 1,
+            f"temporary files {last.temporary}": last.temporary > 0,
         }.items()
         if bad
     ]
