@@ -147,9 +147,10 @@ def main() -> int:
         CogServer(Path(folder) / "server", weights) as server,
     ):
         server.ready()
-        # The threads of the pool start as they are needed.
+        # Threads start as they are needed: ours, and Cog's, one for each slot.
         warm = Storm(server, 2 * CLIENTS, options.seed + 1)
         together(CLIENTS, warm.plain_only)
+        slots(server)
         server.wait_for("READY", seconds=60)
         time.sleep(2)
         before = worker(server).num_threads()
