@@ -19,7 +19,7 @@ from transformers.models.sam3.modeling_sam3 import Sam3ImageSegmentationOutput
 from benchmarks import pictures, plain
 from benchmarks.measure import Seconds, Stages
 from sam3_image.decode import Limits, open_image
-from sam3_image.model import DEFAULT, Find, Finder, merged, preprocess
+from sam3_image.model import DEFAULT_REFERENCE, Find, Finder, merged, preprocess
 from sam3_image.output import Output, write
 
 SIDE = 1008  # of the encoder's input at full resolution
@@ -112,7 +112,9 @@ class Ours:
         """Load what the model would have given."""
         self._photo = inputs.photo
         nothing: Any = None  # the parts that only the model's own pass would use
-        self._finder = ReadyMade(nothing, nothing, nothing, nothing, DEFAULT, outputs=inputs.load())
+        self._finder = ReadyMade(
+            nothing, nothing, nothing, nothing, DEFAULT_REFERENCE, outputs=inputs.load()
+        )
 
     def __call__(self, kinds: list[str], folder: Path) -> Seconds:
         """Seconds by stage and by kind of result, written into `folder`."""

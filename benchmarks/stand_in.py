@@ -18,7 +18,7 @@ from benchmarks import pictures
 from benchmarks.around import ReadyMade
 from predict import Predictor as Real
 from sam3_image.masks import Detections
-from sam3_image.model import DEFAULT, Features, Find, Square
+from sam3_image.model import DEFAULT_REFERENCE, Features, Find, Square
 
 COUNT = 5  # instances that each picture has
 
@@ -38,7 +38,7 @@ class StandIn:
         self._features: Features = real.encode(np.zeros((8, 8, 3), np.uint8), real.side(25))
         nothing: Any = None  # the parts that only the model's own pass would use
         self._finder = ReadyMade(
-            nothing, nothing, nothing, nothing, DEFAULT, outputs=pictures.outputs(COUNT)
+            nothing, nothing, nothing, nothing, DEFAULT_REFERENCE, outputs=pictures.outputs(COUNT)
         )
 
     def __getattr__(self, name: str) -> Any:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sam3_image.model.geometry import Box, Point, fit_boxes, read_boxes
     from sam3_image.model.prompt_inputs import MAX_PROMPTS, Prompts
     from sam3_image.model.prompts import VISUAL, Find, Pick, Target
-    from sam3_image.model.reference import DEFAULT, Reference
+    from sam3_image.model.reference import DEFAULT_REFERENCE, Reference
     from sam3_image.model.segmenter import Segmenter, merged
     from sam3_image.model.weights.checkpoint import Checkpoint
     from sam3_image.model.weights.download import store
@@ -27,7 +27,7 @@ _MODULES = {
     "CacheBudget": "segmenter",
     "Box": "geometry",
     "Checkpoint": "weights.checkpoint",
-    "DEFAULT": "reference",
+    "DEFAULT_REFERENCE": "reference",
     "DEMO": "weights.source",
     "Features": "encoder",
     "Find": "prompts",
@@ -53,7 +53,7 @@ _MODULES = {
 }
 
 __all__ = [
-    "DEFAULT",
+    "DEFAULT_REFERENCE",
     "DEMO",
     "MAX_PROMPTS",
     "VISUAL",

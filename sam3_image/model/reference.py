@@ -34,15 +34,15 @@ class Reference:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Reference:
-        """Read SAM3_REFERENCE; unset: DEFAULT. Raises UserError for a name that is neither."""
-        name = environment.get("SAM3_REFERENCE", "").strip() or DEFAULT.name
+        """Read SAM3_REFERENCE, by default DEFAULT_REFERENCE. Raises UserError for another name."""
+        name = environment.get("SAM3_REFERENCE", "").strip() or DEFAULT_REFERENCE.name
         for reference in (META, TRANSFORMERS):
             if name == reference.name:
                 return reference
         raise UserError(
             f"SAM3_REFERENCE is {shown(name)}; allowed are {META.name} (answer as Meta's own "
             f"SAM 3) and {TRANSFORMERS.name} (as transformers computes it). Unset it for "
-            f"{DEFAULT.name}."
+            f"{DEFAULT_REFERENCE.name}."
         )
 
     def __str__(self) -> str:
@@ -65,4 +65,4 @@ TRANSFORMERS = Reference(
     clean_text=False,
     layer_norm_eps=None,
 )
-DEFAULT = META
+DEFAULT_REFERENCE = META

@@ -25,7 +25,7 @@ from sam3_image.model.finder import Finder
 from sam3_image.model.host import to_host
 from sam3_image.model.picker import Picker
 from sam3_image.model.prompts import Find, Pick
-from sam3_image.model.reference import DEFAULT, Reference
+from sam3_image.model.reference import DEFAULT_REFERENCE, Reference
 from sam3_image.model.texts import Texts
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.loading import Reading
@@ -48,7 +48,7 @@ class Segmenter:
         placement: Placement,
         budget: CacheBudget | None = None,
         reading: Reading | None = None,
-        reference: Reference = DEFAULT,
+        reference: Reference = DEFAULT_REFERENCE,
     ) -> None:
         """Load both halves, the tracker's heads onto the detector's backbone.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sam3_image.decode import Limits, whole_number
-from sam3_image.model import DEFAULT, Placement, Reference, Source
+from sam3_image.model import DEFAULT_REFERENCE, Placement, Reference, Source
 
 MAX_TILES = 400  # so that one request does not occupy the model for minutes
 
@@ -23,7 +23,7 @@ class Settings:
     source: Source
     placement: Placement
     limits: Limits
-    reference: Reference = DEFAULT
+    reference: Reference = DEFAULT_REFERENCE
     kept_features: int = 512 << 20  # four to eight pictures at full size
     max_tiles: int = MAX_TILES
 
