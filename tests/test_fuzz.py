@@ -191,7 +191,7 @@ def parse_or_refuse(fields: dict[str, Any]) -> None:
         return
     assert isinstance(request, Find | Pick)
     assert "\n" not in str(request)
-    boxes = request.concepts[0].boxes if isinstance(request, Find) else ()
+    boxes = request.boxes if isinstance(request, Find) else ()
     for x0, y0, x1, y1 in boxes:
         assert x0 < x1
         assert y0 < y1
