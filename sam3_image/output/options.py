@@ -134,7 +134,7 @@ class Output(Options):
     def _why_no_overlay(self) -> str:
         """Return the rest of a sentence about an input that needs an overlay."""
         if self.return_zip and self.save_overlay:
-            return "mask_only=true makes that picture white on black; set it to false"
+            return "mask_only=true makes that picture white on black; set one of them to false"
         if self.return_zip:
             return "none is asked for; set save_overlay=true or return_zip=false, or leave it out"
         return (
