@@ -175,7 +175,7 @@ def test_what_a_screen_reader_is_told(visit: Visit) -> None:
     visit.open().ask("red circle").expect_count(3)
     page = visit.page
     expect(page.get_by_role("status")).to_have_text(
-        re.compile(r"^3 instances of red circle above 0\.50")
+        re.compile(r"^3 instances of red circle above 0\.50(; \d+ weaker)?\.$")
     )
     expect(page.get_by_role("textbox", name="Words, one concept")).to_be_visible()
     expect(page.get_by_role("slider", name="Keep scores above")).to_be_visible()

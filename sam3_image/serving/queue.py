@@ -97,7 +97,7 @@ class Job(Generic[T]):
             return work(self)
         except StopIteration as error:  # an event loop cannot pass it on
             raise RuntimeError(f"StopIteration: {error}") from error
-        except Exception:
+        except Exception:  # every other one passes as it is, whoever awaits the job
             raise
         except BaseException as error:  # SystemExit in an event loop would end the server
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
