@@ -61,9 +61,13 @@ def web(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web
         yield running.ready()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium; one for the whole session. Skips where there is none."""
+    """Chromium; skips where there is none.
+
+    One for a test file, not for the session: while Playwright runs, its event loop does, and
+    other files' tests could not start one of their own in this thread.
+    """
     with chromium() as running:
         yield running
 
