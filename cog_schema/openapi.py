@@ -87,40 +87,9 @@ def _enumeration(item: DeclaredInput) -> Json:
 
 def _envelopes() -> Json:
     """Return what surrounds the input and the output in requests and answers."""
-    text = {"type": "string"}
-    moment = {"type": "string", "format": "date-time"}
     return {
-        "PredictionRequest": _object(
-            "PredictionRequest",
-            {
-                "id": _titled("id", text),
-                "input": _reference("Input"),
-                "webhook": _titled("webhook", {"type": "string", "format": "uri"}),
-                "webhook_events_filter": _titled(
-                    "webhook_events_filter",
-                    {
-                        "type": "array",
-                        "items": {**text, "enum": ["start", "output", "logs", "completed"]},
-                    },
-                ),
-            },
-        ),
-        "PredictionResponse": _object(
-            "PredictionResponse",
-            {
-                "input": _reference("Input"),
-                "output": _reference("Output"),
-                "id": _titled("id", text),
-                "version": _titled("version", text),
-                "created_at": _titled("created_at", moment),
-                "started_at": _titled("started_at", moment),
-                "completed_at": _titled("completed_at", moment),
-                "status": _titled("status", text),
-                "error": _titled("error", text),
-                "logs": _titled("logs", text),
-                "metrics": _titled("metrics", {"type": "object"}),
-            },
-        ),
+        "PredictionRequest": _object("PredictionRequest", _request()),
+        "PredictionResponse": _object("PredictionResponse", _response()),
         "Status": {
             "title": "Status",
             "description": "An enumeration.",
@@ -138,20 +107,52 @@ def _envelopes() -> Json:
             },
         ),
         "ValidationError": {
-            **_object(
-                "ValidationError",
-                {
-                    "loc": {
-                        "title": "Location",
-                        "type": "array",
-                        "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
-                    },
-                    "msg": {"title": "Message", "type": "string"},
-                    "type": {"title": "Error Type", "type": "string"},
-                },
-            ),
+            **_object("ValidationError", _validation_error()),
             "required": ["loc", "msg", "type"],
         },
+    }
+
+
+def _request() -> Json:
+    text = {"type": "string"}
+    return {
+        "id": _titled("id", text),
+        "input": _reference("Input"),
+        "webhook": _titled("webhook", {"type": "string", "format": "uri"}),
+        "webhook_events_filter": _titled(
+            "webhook_events_filter",
+            {"type": "array", "items": {**text, "enum": ["start", "output", "logs", "completed"]}},
+        ),
+    }
+
+
+def _response() -> Json:
+    text = {"type": "string"}
+    moment = {"type": "string", "format": "date-time"}
+    return {
+        "input": _reference("Input"),
+        "output": _reference("Output"),
+        "id": _titled("id", text),
+        "version": _titled("version", text),
+        "created_at": _titled("created_at", moment),
+        "started_at": _titled("started_at", moment),
+        "completed_at": _titled("completed_at", moment),
+        "status": _titled("status", text),
+        "error": _titled("error", text),
+        "logs": _titled("logs", text),
+        "metrics": _titled("metrics", {"type": "object"}),
+    }
+
+
+def _validation_error() -> Json:
+    return {
+        "loc": {
+            "title": "Location",
+            "type": "array",
+            "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+        },
+        "msg": {"title": "Message", "type": "string"},
+        "type": {"title": "Error Type", "type": "string"},
     }
 
 

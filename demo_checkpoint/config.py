@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import Sam3TrackerConfig, Sam3VideoConfig
 
 from demo_checkpoint.as_meta import EPSILON
@@ -24,7 +26,30 @@ def demo_config(vocabulary_size: int, *, bos: int, eos: int, pad: int) -> Sam3Vi
 
     `vocabulary_size` and the three token ids are those of its tokenizer.
     """
-    vision = {
+    text = {
+        "model_type": "clip_text_model",
+        "vocab_size": vocabulary_size,
+        "hidden_size": WIDTH,
+        "intermediate_size": 4 * WIDTH,
+        "projection_dim": 8,  # its projection is not used by SAM 3
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": TEXT_TOKENS,
+        "hidden_act": "gelu",
+        "bos_token_id": bos,
+        "eos_token_id": eos,
+        "pad_token_id": pad,
+    }
+    config = Sam3VideoConfig(
+        detector_config=_detector(text), tracker_config=_tracker(), low_res_mask_size=MASK_SIZE
+    )
+    config.architectures = ["Sam3VideoModel"]
+    return config
+
+
+def _vision() -> dict[str, Any]:
+    return {
+        "model_type": "sam3_vision_model",
         "backbone_config": {
             "model_type": "sam3_vit_model",
             "hidden_size": VISION_WIDTH,
@@ -41,39 +66,32 @@ def demo_config(vocabulary_size: int, *, bos: int, eos: int, pad: int) -> Sam3Vi
         "fpn_hidden_size": WIDTH,
         "backbone_feature_sizes": _FEATURE_SIZES,
     }
+
+
+def _detector(text: dict[str, Any]) -> dict[str, Any]:
     layer = {
         "hidden_size": WIDTH,
         "num_attention_heads": 4,
         "intermediate_size": 4 * WIDTH,
         "dropout": 0.0,
     }
-    detector = {
+    return {
         "model_type": "sam3",
-        "vision_config": {"model_type": "sam3_vision_model", **vision},
-        "text_config": {
-            "model_type": "clip_text_model",
-            "vocab_size": vocabulary_size,
-            "hidden_size": WIDTH,
-            "intermediate_size": 4 * WIDTH,
-            "projection_dim": 8,  # its projection is not used by SAM 3
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "max_position_embeddings": TEXT_TOKENS,
-            "hidden_act": "gelu",
-            "bos_token_id": bos,
-            "eos_token_id": eos,
-            "pad_token_id": pad,
-        },
+        "vision_config": _vision(),
+        "text_config": text,
         "geometry_encoder_config": {**layer, "num_layers": 1, "roi_size": 3},
         "detr_encoder_config": {**layer, "num_layers": 2},
         "detr_decoder_config": {**layer, "num_layers": 3, "num_queries": QUERY_GRID**2},
         "mask_decoder_config": {"hidden_size": WIDTH, "num_attention_heads": 4},
     }
-    tracker = {
+
+
+def _tracker() -> dict[str, Any]:
+    return {
         "model_type": "sam3_tracker_video",
         # Read before everything else: without it the class writes 1008 over the sizes below.
         "image_size": IMAGE_SIZE,
-        "vision_config": {"model_type": "sam3_vision_model", **vision},
+        "vision_config": _vision(),
         "prompt_encoder_config": {
             "hidden_size": WIDTH,
             "image_size": IMAGE_SIZE,
@@ -96,11 +114,6 @@ def demo_config(vocabulary_size: int, *, bos: int, eos: int, pad: int) -> Sam3Vi
         "memory_fuser_embed_dim": WIDTH,
         "memory_fuser_intermediate_dim": 4 * WIDTH,
     }
-    config = Sam3VideoConfig(
-        detector_config=detector, tracker_config=tracker, low_res_mask_size=MASK_SIZE
-    )
-    config.architectures = ["Sam3VideoModel"]
-    return config
 
 
 def tracker_image_config(config: Sam3VideoConfig) -> Sam3TrackerConfig:

@@ -193,28 +193,9 @@ def _random_item(
             break
         colour = str(rng.choice(COLOURS))
         rgb = shade(colour, rng)
-    polygon, hole = outline(shape, rng)
-    angle = 0.0 if rng.random() < 0.35 else rng.uniform(0, 2 * np.pi)
-    stretch = rng.uniform(0.85, 1.18) if rng.random() < 0.5 else 1.0
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    scale = size * np.array([stretch / np.sqrt(aspect), np.sqrt(aspect) / stretch])
-    margin = np.minimum(0.5 * scale, 0.5)
-    centre = rng.uniform(margin * 0.95, 1 - margin * 0.95)
-    if crowded and before:
-        near = before[rng.integers(len(before))]
-        middle = near.polygon.mean(axis=0)
-        offset = rng.uniform(-0.7, 0.7, 2) * (scale + near.size)
-        centre = np.clip(middle + offset, margin, 1 - margin)
-    placed = (polygon @ turn) * scale + centre
-    placed_hole = None if hole is None else (hole @ turn) * scale + centre
-    finest = 0.028 / size  # a period below three input pixels cannot be seen
-    coarse = 0.36 if texture == "striped" else 0.32
-    period = rng.uniform(min(max(0.13, finest), coarse), coarse)
-    duty = rng.uniform(0.25, 0.42 if colour in ("white", "black", "grey") else 0.52)
-    border = None
-    if size > 0.07 and rng.random() < 0.15:
-        tone = (0, 0, 0) if rng.random() < 0.5 else scaled(rgb, 0.55)
-        border = (tone, float(rng.uniform(0.015, 0.04)))
+    placed, placed_hole = _placed(shape, size, aspect, before if crowded else [], rng)
+    pattern = _pattern(texture, colour, size, rng)
+    border = _border(rgb, rng) if size > 0.07 and rng.random() < 0.15 else None
     return Item(
         shape,
         colour,
@@ -223,7 +204,45 @@ def _random_item(
         placed_hole,
         rgb,
         twin.accent if twin else accent(colour, rgb, rng),
-        twin.pattern if twin else (float(rng.uniform(0, np.pi)), float(period), float(duty)),
+        twin.pattern if twin else (float(rng.uniform(0, np.pi)), *pattern),
         border,
         size,
     )
+
+
+def _placed(
+    shape: str, size: float, aspect: float, near_to: list[Item], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Outline and hole of a shape somewhere in the scene, or close to one of `near_to`."""
+    polygon, hole = outline(shape, rng)
+    angle = 0.0 if rng.random() < 0.35 else rng.uniform(0, 2 * np.pi)
+    stretch = rng.uniform(0.85, 1.18) if rng.random() < 0.5 else 1.0
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    scale = size * np.array([stretch / np.sqrt(aspect), np.sqrt(aspect) / stretch])
+    margin = np.minimum(0.5 * scale, 0.5)
+    centre = rng.uniform(margin * 0.95, 1 - margin * 0.95)
+    if near_to:
+        near = near_to[rng.integers(len(near_to))]
+        middle = near.polygon.mean(axis=0)
+        offset = rng.uniform(-0.7, 0.7, 2) * (scale + near.size)
+        centre = np.clip(middle + offset, margin, 1 - margin)
+    placed = (polygon @ turn) * scale + centre
+    return placed, None if hole is None else (hole @ turn) * scale + centre
+
+
+def _pattern(
+    texture: str, colour: str, size: float, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Period and duty of a texture."""
+    finest = 0.028 / size  # a period below three input pixels cannot be seen
+    coarse = 0.36 if texture == "striped" else 0.32
+    period = rng.uniform(min(max(0.13, finest), coarse), coarse)
+    duty = rng.uniform(0.25, 0.42 if colour in ("white", "black", "grey") else 0.52)
+    return float(period), float(duty)
+
+
+def _border(
+    rgb: tuple[int, int, int], rng: np.random.Generator
+) -> tuple[tuple[int, int, int], float]:
+    tone = (0, 0, 0) if rng.random() < 0.5 else scaled(rgb, 0.55)
+    return tone, float(rng.uniform(0.015, 0.04))

@@ -141,11 +141,9 @@ def tracker_loss(
         best = out.iou_scores.flatten(0, 1).argmax(dim=1)
         previous = logits.detach()[torch.arange(len(best), device=best.device), best]
         click, label = corrections(masks, previous)
-        if not shown:
-            points, labels = click[:, None], label[:, None]
-        else:
-            points = torch.cat([points, click[:, None]], dim=1)
-            labels = torch.cat([labels, label[:, None]], dim=1)
+        before = slice(None) if shown else slice(0)
+        points = torch.cat([points[:, before], click[:, None]], dim=1)
+        labels = torch.cat([labels[:, before], label[:, None]], dim=1)
     return terms
 
 

@@ -27,12 +27,12 @@ from demo_checkpoint.loop import StageOptions, Worker, averaged_state, run_worke
 from demo_checkpoint.pool import build_pool, open_pool
 from demo_checkpoint.scenes import SceneOptions
 from demo_checkpoint.tracker_stage import TrackerOptions
+from demo_checkpoint.tracker_training import train_tracker
 from demo_checkpoint.training import (
     ConceptOptions,
     Setting,
     new_config,
     train_concept,
-    train_tracker,
     train_vision,
 )
 

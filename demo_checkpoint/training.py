@@ -1,8 +1,10 @@
-"""The three stages of training as loops over batches; `train.py` strings them together."""
+"""The first two stages of training as loops over batches: vision encoder, concept half.
+
+The third is `tracker_training`; `train.py` strings them together.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Sam3Model, Sam3TrackerModel, Sam3VideoConfig, Sam3VisionConfig
+from transformers import Sam3Model, Sam3VideoConfig, Sam3VisionConfig
 from transformers.models.sam3.modeling_sam3 import Sam3VisionModel
 
 from demo_checkpoint.batches import Batch, batches
@@ -22,17 +24,11 @@ from demo_checkpoint.concept_stage import (
     encoder_loss,
     mask_loss,
 )
-from demo_checkpoint.config import GRID, demo_config, tracker_image_config
-from demo_checkpoint.loop import Stage, StageOptions, Worker, averaged_state
+from demo_checkpoint.config import GRID, demo_config
+from demo_checkpoint.loop import Stage, StageOptions, Worker
 from demo_checkpoint.pool import Pool
 from demo_checkpoint.prompts import Kind, PromptMix, sample_prompt
 from demo_checkpoint.tokenizer import build_tokenizer
-from demo_checkpoint.tracker_stage import (
-    TrackerOptions,
-    quieten_neck,
-    start_prompts,
-    tracker_loss,
-)
 from demo_checkpoint.vision_stage import VisionHeads, vision_loss
 from demo_checkpoint.vocabulary import COLOURS, SHAPES, TEXTURES
 
@@ -175,14 +171,7 @@ def train_concept(
             part.load_state_dict(start[name])
         part.to(setting.device)
     channels_last(detector.vision_encoder.neck, detector.mask_decoder, heads)
-    slower = {
-        "detector.vision_encoder.backbone": concept.vision_rate,
-        f"detector.vision_encoder.{POSITIONS}": POSITIONS_RATE if concept.vision_rate else 0.0,
-        "detector.vision_encoder.neck": concept.neck_rate,
-        f"detector.vision_encoder.{UNUSED_LEVEL}": 0.0,
-        "detector.text_encoder.text_projection": 0.0,
-    }
-    stage = Stage(folder, parts, options, worker, slower)
+    stage = Stage(folder, parts, options, worker, _concept_rates(concept))
     stage.resume()
     source = setting.source(stage)
     rng = np.random.default_rng((setting.seed, 5, worker.rank, stage.step))
@@ -199,18 +188,26 @@ def train_concept(
         loss_options = concept.loss
         near = loss_options.near * max(0.0, 1 - stage.progress / concept.near_until)
         with autocast(setting.device):
-            levels = pyramid(detector.vision_encoder, seen.pixels, fine=concept.asked)
-            dense = vision_loss(heads, tuple(levels), seen)
-            terms = {"vision": concept.vision_weight * torch.stack(list(dense.values())).sum()}
-            levels = [level[: concept.asked] for level in levels]
-            found = answer(detector, tuple(levels), positions, prompts)
-            answers, matched = concept_loss(found, prompts, batch, near, loss_options)
-            terms |= answers
+            whole = pyramid(detector.vision_encoder, seen.pixels, fine=concept.asked)
+            dense = vision_loss(heads, tuple(whole), seen)
+            levels = tuple(level[: concept.asked] for level in whole)
+            found = answer(detector, levels, positions, prompts)
+            terms, matched = concept_loss(found, prompts, batch, near, loss_options)
+            terms["vision"] = concept.vision_weight * torch.stack(list(dense.values())).sum()
             terms |= encoder_loss(cells, found, prompts, batch)
-            terms |= mask_loss(
-                detector, tuple(levels), found, prompts, batch, matched, loss_options.masks
-            )
+            terms |= mask_loss(detector, levels, found, prompts, batch, matched, loss_options.masks)
         stage.update(terms)
+
+
+def _concept_rates(concept: ConceptOptions) -> dict[str, float]:
+    """Learning rate factors by prefix, as `Stage` takes them."""
+    return {
+        "detector.vision_encoder.backbone": concept.vision_rate,
+        f"detector.vision_encoder.{POSITIONS}": POSITIONS_RATE if concept.vision_rate else 0.0,
+        "detector.vision_encoder.neck": concept.neck_rate,
+        f"detector.vision_encoder.{UNUSED_LEVEL}": 0.0,
+        "detector.text_encoder.text_projection": 0.0,
+    }
 
 
 def scene_kinds(batch: Batch) -> list[list[Kind]]:
@@ -235,74 +232,3 @@ def _positions(detector: Sam3Model, device: torch.device) -> tuple[Tensor, ...]:
         encode(torch.Size((1, width, side, side)), device, torch.float32)
         for side in (4 * GRID, 2 * GRID, GRID)
     )
-
-
-def new_tracker() -> Sam3TrackerModel:
-    """Return a `Sam3TrackerModel` with random weights."""
-    config = tracker_image_config(new_config())
-    vision = config.vision_config
-    vision._attn_implementation = vision.backbone_config._attn_implementation = "eager"
-    model = Sam3TrackerModel._from_config(config, attn_implementation="eager")
-    # One set of random directions under two names, for points and for the picture: as in SAM,
-    # they must agree, or a point means another place than it says.
-    model.prompt_encoder.shared_embedding.positional_embedding.copy_(
-        model.shared_image_embedding.positional_embedding
-    )
-    start_prompts(model)
-    return model.train()
-
-
-def train_tracker(
-    worker: Worker,
-    folder: Path,
-    options: StageOptions,
-    tracker: TrackerOptions,
-    setting: Setting,
-    detector_folder: Path,
-    follow_seconds: float | None = None,
-) -> None:
-    """Stage 3, on the backbone of the detector in `detector_folder`, which stays as it is.
-
-    With `follow_seconds`, the detector may still be training: its backbone is read again that
-    often.
-    """
-    torch.manual_seed(setting.seed + 2)
-    model = new_tracker()
-    model.vision_encoder.load_state_dict(detector_vision(detector_folder))
-    quieten_neck(model)
-    channels_last(model.vision_encoder.neck)
-    model.to(setting.device)
-    frozen = {"tracker.vision_encoder.backbone": 0.0, f"tracker.vision_encoder.{UNUSED_LEVEL}": 0.0}
-    frozen["tracker.vision_encoder.neck"] = tracker.neck_rate
-    stage = Stage(folder, {"tracker": model}, options, worker, frozen)
-    if stage.resume():
-        _take_backbone(model, detector_vision(detector_folder))
-    source = setting.source(stage)
-    rng = np.random.default_rng((setting.seed, 6, worker.rank, stage.step))
-    read = time.monotonic()
-    while not stage.done:
-        if follow_seconds and time.monotonic() - read > follow_seconds:
-            _take_backbone(model, detector_vision(detector_folder))
-            read = time.monotonic()
-        batch = next(source)
-        if not bool(batch.valid.any()):
-            continue
-        with autocast(setting.device):
-            terms = tracker_loss(model, batch, tracker, rng)
-        stage.update(terms)
-
-
-def detector_vision(folder: Path) -> dict[str, Tensor]:
-    """Return the averaged vision encoder in the folder of stage 1 or 2."""
-    modules = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)["modules"]
-    if "vision" in modules:
-        return averaged_state(folder, "vision")
-    prefix = "vision_encoder."
-    weights = averaged_state(folder, "detector")
-    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-
-
-def _take_backbone(model: Sam3TrackerModel, vision: dict[str, Tensor]) -> None:
-    prefix = "backbone."
-    own = {k.removeprefix(prefix): v for k, v in vision.items() if k.startswith(prefix)}
-    model.vision_encoder.backbone.load_state_dict(own)

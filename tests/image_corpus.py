@@ -7,8 +7,6 @@ expected pixels are computed with NumPy, never read back through Pillow. All fil
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from pillow_heif import from_pillow
+
+from tests.image_bombs import inflate
 
 BLOCK = 16  # pixels; large enough that lossy codecs keep the middle of a block
 ROWS, COLUMNS = 3, 4
@@ -223,13 +223,8 @@ def picture(mode: str) -> tuple[Pillow.Image, NDArray[np.uint8]]:
         return Pillow.fromarray(blocks(ink), "CMYK"), blocks(seen.astype(np.uint8))
     if mode == "YCbCr":
         return Pillow.fromarray(blocks(COLOURS)).convert("YCbCr"), blocks(COLOURS)
-    if mode == "LAB":  # neutral colours only: L* → gray by the definitions of CIELAB and sRGB
-        lightness = GRAYS.astype(float) / 255 * 100
-        linear = np.where(lightness > 8, ((lightness + 16) / 116) ** 3, lightness / 903.3)
-        encoded = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, linear * 12.92)
-        lab = np.stack([GRAYS, np.zeros_like(GRAYS), np.zeros_like(GRAYS)], axis=-1)  # a*, b* = 0
-        seen = np.stack([np.rint(encoded * 255).astype(np.uint8)] * 3, axis=-1)
-        return Pillow.fromarray(blocks(lab), "LAB"), blocks(seen)
+    if mode == "LAB":
+        return _lab()
     arrays = {
         "L": (GRAYS, gray),
         "LA": (np.stack([GRAYS, ALPHAS], axis=-1), on_white(gray, ALPHAS)),
@@ -253,6 +248,16 @@ def _palette(mode: str) -> tuple[Pillow.Image, NDArray[np.uint8]]:
     return image, blocks(seen)
 
 
+def _lab() -> tuple[Pillow.Image, NDArray[np.uint8]]:
+    """Neutral colours only: L* → gray by the definitions of CIELAB and sRGB."""
+    lightness = GRAYS.astype(float) / 255 * 100
+    linear = np.where(lightness > 8, ((lightness + 16) / 116) ** 3, lightness / 903.3)
+    encoded = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, linear * 12.92)
+    lab = np.stack([GRAYS, np.zeros_like(GRAYS), np.zeros_like(GRAYS)], axis=-1)  # a*, b* = 0
+    seen = np.stack([np.rint(encoded * 255).astype(np.uint8)] * 3, axis=-1)
+    return Pillow.fromarray(blocks(lab), "LAB"), blocks(seen)
+
+
 def save(image: Pillow.Image, recipe: Recipe, orientation: int) -> bytes:
     """The stored picture as a file's content, with the orientation in its EXIF."""
     options = dict(recipe.options)
@@ -270,66 +275,3 @@ def save(image: Pillow.Image, recipe: Recipe, orientation: int) -> bytes:
     else:
         image.save(buffer, recipe.format, **options)
     return buffer.getvalue()
-
-
-def inflate(form: str, data: bytes) -> bytes:
-    """The same file announcing 30,000 × 30,000 pixels (or the most that its format can say)."""
-    side = 30_000
-    if form == "PNG":
-        return data[:8] + chunk(b"IHDR", struct.pack(">II", side, side) + data[24:29]) + data[33:]
-    if form == "GIF":
-        return data[:6] + struct.pack("<HH", 65535, 65535) + data[10:]
-    if form == "BMP":
-        return data[:18] + struct.pack("<ii", side, side) + data[26:]
-    if form == "PPM":
-        magic, rest = data.split(b"\n", 1)
-        return magic + b"\n" + rest.replace(b"64 48", b"30000 30000", 1)
-    if form == "JPEG":
-        for marker in (b"\xff\xc0", b"\xff\xc2"):
-            at = data.find(marker)
-            if at > 0:
-                return data[: at + 5] + struct.pack(">HH", side, side) + data[at + 9 :]
-    if form == "TIFF":
-        return _inflate_tiff(data, side)
-    if form in ("AVIF", "HEIF"):  # image spatial extents, once per item
-        parts = data.split(b"ispe")
-        return b"ispe".join(
-            [parts[0], *(p[:4] + struct.pack(">II", side, side) + p[12:] for p in parts[1:])]
-        )
-    return _inflate_webp(data)
-
-
-def _inflate_webp(data: bytes) -> bytes:
-    most = 16383
-    if data[12:16] == b"VP8X":
-        return data[:24] + (most - 1).to_bytes(3, "little") * 2 + data[30:]
-    if data[12:16] == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little") & ~((1 << 28) - 1) | (most - 1) * 0x4001
-        return data[:21] + bits.to_bytes(4, "little") + data[25:]
-    return data[:26] + struct.pack("<HH", most, most) + data[30:]
-
-
-def _inflate_tiff(data: bytes, side: int) -> bytes:
-    changed = bytearray(data)
-    offset = int.from_bytes(data[4:8], "little")
-    for entry in range(int.from_bytes(data[offset : offset + 2], "little")):
-        at = offset + 2 + 12 * entry
-        if int.from_bytes(data[at : at + 2], "little") in (256, 257):
-            changed[at + 2 : at + 12] = struct.pack("<HII", 4, 1, side)
-    return bytes(changed)
-
-
-def huge_png(side: int) -> bytes:
-    """A whole, valid 1-bit grayscale PNG of side × side zeros: the real bomb, 110 KB at 30,000."""
-    squeeze = zlib.compressobj(9)
-    row = bytes(1 + -(-side // 8))
-    body = b"".join(squeeze.compress(row) for _ in range(side)) + squeeze.flush()
-    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    signature = b"\x89PNG\r\n\x1a\n"
-    return signature + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-
-
-def chunk(kind: bytes, body: bytes = b"") -> bytes:
-    """One chunk of a PNG."""
-    check = struct.pack(">I", zlib.crc32(kind + body))
-    return struct.pack(">I", len(body)) + kind + body + check

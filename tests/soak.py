@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pillow
 
-from tests import image_corpus
+from tests import image_bombs, image_corpus
 from tests.callers import together
 from tests.cog_server import REPOSITORY, CogServer, Result, data_url, png
 from tests.second_scenes import random_picture
@@ -167,7 +167,7 @@ class Soak:
     def bad_image(self) -> None:
         """No image, or one that is refused."""
         data = self.random.choice(
-            [b"", b"hello", b"%PDF-1.7", bytes(100_000), image_corpus.huge_png(20_000)]
+            [b"", b"hello", b"%PDF-1.7", bytes(100_000), image_bombs.huge_png(20_000)]
         )
         self.expect(self.server.predict(image=data_url(data, "image/png")), "failed")
 

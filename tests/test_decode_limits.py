@@ -14,7 +14,7 @@ from sam3_image.decode import decode_limits
 from sam3_image.decode.image import Limits, decode
 from sam3_image.errors import ImageError
 from tests import image_corpus
-from tests.image_corpus import chunk
+from tests.image_bombs import chunk
 
 LIMITS = Limits()
 SECONDS = 5  # of the processor; without the checks most of them take longer, or gigabytes

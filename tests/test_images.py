@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -20,10 +19,10 @@ from PIL import Image as Pillow
 from pillow_heif import from_pillow
 
 from sam3_image.decode import formats
-from sam3_image.decode.image import Limits, decode, open_image, require_download
+from sam3_image.decode.image import Limits, decode, open_image
 from sam3_image.decode.limits import available_memory
 from sam3_image.errors import ImageError, UserError
-from tests import image_corpus
+from tests import image_bombs, image_corpus
 from tests.cog_server import REPOSITORY
 
 LIMITS = Limits()
@@ -103,7 +102,7 @@ def test_a_bad_limit_is_named(text: str) -> None:
 
 def test_a_bomb_is_refused_at_once_and_costs_nothing(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.png"
-    bomb.write_bytes(image_corpus.huge_png(30_000))
+    bomb.write_bytes(image_bombs.huge_png(30_000))
     assert bomb.stat().st_size < 300_000
     cost = costs([bomb])["bomb.png"]
     assert "900,000,000 pixels" in cost["error"]
@@ -170,88 +169,6 @@ def test_available_memory_is_the_smaller_rest(tmp_path: Path) -> None:
     assert available_memory(tmp_path) == 1000
     (tmp_path / "memory.stat").write_text("anon 400\nfile 100\nkernel 0\n")
     assert available_memory(tmp_path) == 1100
-
-
-# Files
-
-
-def test_what_is_no_regular_file_is_refused_unopened(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")  # opening it for reading would wait for ever
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(tmp_path / "socket"))
-    (tmp_path / "link").symlink_to("/dev/zero")
-    for path, kind in [
-        (tmp_path, "a folder"),
-        (tmp_path / "pipe", "a device, pipe or socket"),
-        (tmp_path / "socket", "a device, pipe or socket"),
-        (tmp_path / "link", "a device, pipe or socket"),
-        (Path("/dev/zero"), "a device, pipe or socket"),
-    ]:
-        with pytest.raises(ImageError, match=f"{path.name}.* is {kind}; only regular files"):
-            open_image(path, LIMITS)
-    listener.close()
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [("missing.png", "No such file"), ("a\0b", "null byte"), ("x" * 5000, "too long")],
-)
-def test_what_cannot_be_read(tmp_path: Path, name: str, words: str) -> None:
-    with pytest.raises(ImageError, match=words) as caught:
-        open_image(tmp_path / name, LIMITS)
-    assert len(str(caught.value)) < 350
-
-
-def test_an_empty_file_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "empty.jpg"
-    path.touch()
-    with pytest.raises(ImageError, match="empty"):
-        open_image(path, LIMITS)
-
-
-def test_a_link_to_an_image_is_read(tmp_path: Path) -> None:
-    (tmp_path / "image.png").write_bytes(png(30, 20))
-    (tmp_path / "link").symlink_to("image.png")
-    assert open_image(tmp_path / "link", LIMITS).size == (20, 30)
-
-
-def test_only_what_cog_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    (tmp_path / "tmp" / "folder").mkdir(parents=True)
-    secret, download = tmp_path / "secret.png", tmp_path / "tmp" / "tmpabcfile.png"
-    for path in (secret, download, tmp_path / "tmp" / "folder" / "deep.png"):
-        path.write_bytes(png(3, 2))
-    (tmp_path / "tmp" / "link").symlink_to(secret)
-    os.mkfifo(tmp_path / "tmp" / "pipe")
-    assert require_download(download) == download
-    for value in (
-        str(download),  # a string is what the client wrote, whatever it names
-        str(secret),
-        secret,
-        tmp_path / "tmp" / "link",
-        tmp_path / "tmp" / "pipe",
-        tmp_path / "tmp" / "folder",
-        tmp_path / "tmp" / "folder" / "deep.png",
-        tmp_path / "tmp" / ".." / "secret.png",
-        tmp_path / "tmp" / "folder" / ".." / "tmpabcfile.png",
-        tmp_path / "tmp" / "missing",
-        "file:///etc/passwd",
-        "",
-        None,
-        5,
-        ["/etc/passwd"],
-    ):
-        with pytest.raises(ImageError, match=r"must be an http\(s\) or data URL"):
-            require_download(value)
-
-
-def test_a_refusal_does_not_tell_whether_a_file_exists() -> None:
-    messages = []
-    for name in ("/etc/passwd", "/etc/nobody"):
-        with pytest.raises(ImageError) as caught:
-            require_download(name)
-        messages.append(str(caught.value).replace(name, "NAME"))
-    assert messages[0] == messages[1]
 
 
 # Formats

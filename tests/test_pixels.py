@@ -14,7 +14,7 @@ from PIL import ImageCms, ImageOps
 
 from sam3_image.decode.image import Limits, decode
 from sam3_image.decode.pixels import CONVERT_PIXELS, exif_orientation, upright_rgb
-from tests import icc, image_corpus
+from tests import icc, image_bombs, image_corpus
 from tests.image_corpus import ALPHAS, COLOURS, GRAYS, blocks, on_white
 
 LIMITS = Limits()
@@ -134,10 +134,10 @@ def test_sixteen_bit_colour_keeps_its_high_bytes() -> None:
     """Pillow reads 16-bit RGB as 8 bits; written by hand, it cannot save it."""
     row = b"\0" + b"".join(int(v).to_bytes(1) + b"\x80" for v in COLOURS[0, :1].reshape(-1))
 
-    data = b"\x89PNG\r\n\x1a\n" + image_corpus.chunk(
+    data = b"\x89PNG\r\n\x1a\n" + image_bombs.chunk(
         b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
     )
-    data += image_corpus.chunk(b"IDAT", zlib.compress(row)) + image_corpus.chunk(b"IEND")
+    data += image_bombs.chunk(b"IDAT", zlib.compress(row)) + image_bombs.chunk(b"IEND")
     assert difference(decode(data, LIMITS).pixels[0, 0], COLOURS[0, 0]) <= 1
 
 

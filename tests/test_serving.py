@@ -1,25 +1,21 @@
-"""The waiting line, the device thread, the ledger of memory and the folder, each by itself."""
+"""The waiting line, the device thread and the ledger of memory, each by itself."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
-from sam3_image.errors import InputError, MemoryLimitError, OutputError
+from sam3_image.errors import MemoryLimitError
 from sam3_image.serving.device_thread import DeviceThread
 from sam3_image.serving.ledger import Ledger
 from sam3_image.serving.queue import CanceledError, HostPool, Job
-from sam3_image.serving.under_cog import errors_for_cog
-from sam3_image.serving.workspace import Workspace
 
 SECONDS = 20
 
@@ -273,102 +269,3 @@ def test_a_request_that_waits_for_memory_can_be_canceled(pool: HostPool) -> None
         other.result(SECONDS)
     first.go.set()
     one.result(SECONDS)
-
-
-# The folder
-
-
-def test_results_stay_for_their_time_and_go_then(place: Callable[..., Workspace]) -> None:
-    work = place(grace=0.3)
-    with work.result_folder() as folder:
-        (folder / "masks.zip").touch()
-        work.sweep()
-    work.sweep()
-    assert (folder / "masks.zip").exists()
-    time.sleep(0.4)
-    work.sweep()
-    assert not folder.exists()
-
-
-def test_half_a_result_goes_at_once(place: Callable[..., Workspace]) -> None:
-    work = place()
-
-    def fail() -> None:
-        with work.result_folder() as folder:
-            (folder / "half").touch()
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert list(work.folder.iterdir()) == []
-
-
-def test_only_what_nobody_uses_and_nobody_writes_is_swept(
-    place: Callable[..., Workspace],
-) -> None:
-    work = place()
-    stale, waiting, growing = (work.folder / name for name in ("stale", "waiting", "growing"))
-    old_folder = work.folder / "left by another"
-    old_folder.mkdir()
-    (old_folder / "file").touch()
-    link = work.folder / "link"
-    link.symlink_to(work.folder.parent)
-    with work.result_folder() as result:
-        (result / "masks.zip").touch()
-    for path in (stale, waiting, growing):
-        path.touch()
-    for path in (stale, waiting, result, old_folder, link):
-        os.utime(path, (1, 1), follow_symlinks=False)
-    work.hold([waiting])
-    work.sweep()
-    assert set(work.folder.iterdir()) == {waiting, growing, result}
-    assert work.folder.parent.is_dir()
-    work.release([waiting])
-    work.sweep()
-    assert set(work.folder.iterdir()) == {growing, result}
-
-
-def test_the_folder_goes_with_its_owner(place: Callable[..., Workspace]) -> None:
-    folder = place().folder
-    assert not folder.exists()
-    work = place()
-    work.close()
-    assert not work.folder.exists()
-    assert work.usable()  # made again, should anyone still need it
-
-
-def test_a_workspace_without_a_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    with pytest.raises(OutputError, match=r"missing.*No such file.*TMPDIR") as caught:
-        Workspace()
-    assert "\n" not in str(caught.value)
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Workspace]:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return Workspace
-
-
-# Errors on their way to Cog
-
-
-@pytest.mark.parametrize("word", ["cancelled", "CancelledError", "the flight was cancelled twice"])
-def test_an_error_that_speaks_of_a_cancel_keeps_its_text(word: str) -> None:
-    """Cog would answer "canceled" and drop the text; a zero-width character prevents it."""
-    with pytest.raises(InputError) as caught, errors_for_cog():
-        raise InputError(f"prompt is {word!r}; shorten it.")
-    text = str(caught.value)
-    assert "cancelled" not in text
-    assert "CancelledError" not in text
-    assert text.replace("\u2060", "") == f"prompt is {word!r}; shorten it."
-
-
-def test_other_errors_pass_as_they_are() -> None:
-    error = InputError("canceled is harmless")
-    with pytest.raises(InputError) as caught, errors_for_cog():
-        raise error
-    assert caught.value is error
-    assert str(error) == "canceled is harmless"
-    with pytest.raises(RuntimeError, match="c\u2060ancelled"), errors_for_cog():
-        raise OSError(5, "cancelled")
