@@ -27,6 +27,7 @@ from sam3_image.serving import Service
 SECTION = "Model and predictions on the device (random weights unless said otherwise)"
 WARM_UP, ROUNDS = 3, 20
 REQUEST_SIZES = (1, 4, 16)
+BATCHES = (1, 2, 4, 8)  # pictures in one pass of the encoder
 MIXED = 100
 PREDICTIONS = (((768, 1024), 5), ((3000, 4000), 20))
 
@@ -42,6 +43,7 @@ def rows(setup: Setup, scratch: Path, rounds: int = ROUNDS) -> list[Row]:
     theirs = setup.plain()
     found += _model_alone(setup, service, theirs, rounds)
     found += _throughput(setup, service, rounds)
+    found += _batches(setup, service, rounds)
     found += _predictions(setup, service, theirs, scratch, rounds)
     del theirs
     found += _memory(setup, service, scratch)
@@ -113,6 +115,25 @@ def _throughput(setup: Setup, service: Service, rounds: int) -> list[Row]:
                 rates.append(count / seconds)
         found.append(_row(f"picture·concepts a second, {count} in a request", None, rates, "/s"))
     return found
+
+
+def _batches(setup: Setup, service: Service, rounds: int) -> list[Row]:
+    """Return whether several pictures in one pass of the encoder are faster than one by one."""
+    segmenter = service._segmenter
+    side = segmenter.side(100)
+    pixels = pictures.photo(side, side, seed=2)
+    squares = [segmenter.prepare(_fresh(pixels, number), side) for number in range(max(BATCHES))]
+    rates: dict[int, list[float]] = {count: [] for count in BATCHES}
+    for turn in range(WARM_UP + rounds):
+        for count in BATCHES:  # in turns: whatever else slows the device slows all of them
+            work = partial(segmenter.encode_squares, squares[:count])
+            seconds = timed(work, setup.device)
+            if turn >= WARM_UP:
+                rates[count].append(count / seconds)
+    return [
+        _row(f"pictures a second through the encoder, {count} in a pass", None, own, "/s")
+        for count, own in rates.items()
+    ]
 
 
 def _predictions(
