@@ -63,6 +63,27 @@ def test_only_what_nobody_uses_and_nobody_writes_is_swept(
     assert set(work.folder.iterdir()) == {growing, result}
 
 
+def test_a_complete_download_waits_while_another_goes_on(
+    place: Callable[..., Workspace],
+) -> None:
+    """A request may have two; what a cancel left behind goes as soon as nothing is coming."""
+    work = place(grace=60, orphaned=300)
+    first, second = (work.folder / name for name in ("first", "second"))
+
+    def aged(**seconds: float) -> set[Path]:
+        for name, age in seconds.items():
+            path = work.folder / name
+            path.touch()
+            os.utime(path, (time.time() - age,) * 2)
+        work.sweep()
+        return set(work.folder.iterdir())
+
+    assert aged(first=70, second=5, forgotten=310) == {first, second}
+    assert aged(first=70, second=14) == {first, second}
+    assert aged(first=70, second=16) == {second}
+    assert aged(second=61) == set()
+
+
 def test_the_folder_goes_with_its_owner(place: Callable[..., Workspace]) -> None:
     folder = place().folder
     assert not folder.exists()

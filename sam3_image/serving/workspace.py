@@ -23,8 +23,10 @@ from sam3_image.errors import OutputError
 
 # A result deleted before Cog has read it would be answered as null, under "succeeded".
 GRACE_SECONDS = 60
-# A download that goes on was written to more recently: Cog gives up after 10 s without data. But
-# the first file of a request waits, complete, while its second one is still coming.
+# A download that goes on was written to more recently: Cog gives up after 10 s without data.
+STALLED_SECONDS = 15
+# While one goes on, other files may be complete and wait for it: a request can have two. Else what
+# no request uses was left behind, as by a cancel that Cog carried out during the download.
 ORPHAN_SECONDS = 300
 
 
@@ -38,8 +40,8 @@ class Workspace:
     def __init__(self, grace: float = GRACE_SECONDS, orphaned: float = ORPHAN_SECONDS) -> None:
         """Make the folder; raises OutputError where none can be made.
 
-        grace: seconds for which a result stays once it was returned. orphaned: seconds without a
-        change after which a file that no request uses was left behind.
+        grace: seconds for which a result stays once it was returned, and a file that no request
+        uses after its last change. orphaned: for which the latter stays during a download.
         """
         try:
             self.folder = Path(tempfile.mkdtemp(prefix="sam3-image-"))
@@ -103,23 +105,35 @@ class Workspace:
             kept = self._in_use | set(self._returned)
         for path in over:
             shutil.rmtree(path, ignore_errors=True)
-        oldest = time.time() - self._orphaned
-        with contextlib.suppress(OSError):
-            for entry in self.folder.iterdir():
-                with contextlib.suppress(OSError):
-                    if entry not in kept and entry.lstat().st_mtime < oldest:
-                        _delete(entry)
+        ages = _ages(self.folder, kept)
+        downloading = any(age < STALLED_SECONDS for age in ages.values())
+        oldest = self._orphaned if downloading else self._grace
+        for path, age in ages.items():
+            if age > oldest:
+                _delete(path)
 
     def close(self) -> None:
         """Remove the folder and all that is in it."""
         self._end()
 
 
+def _ages(folder: Path, kept: set[Path]) -> dict[Path, float]:
+    """Return seconds since the last change of everything in the folder but `kept`."""
+    now, found = time.time(), {}
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path not in kept:
+                with contextlib.suppress(OSError):
+                    found[path] = now - path.lstat().st_mtime
+    return found
+
+
 def _delete(entry: Path) -> None:
     if entry.is_dir() and not entry.is_symlink():
         shutil.rmtree(entry, ignore_errors=True)
     else:
-        entry.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            entry.unlink()
 
 
 def _remove(folder: Path) -> None:
