@@ -205,7 +205,9 @@ def _full_size(scratch: Path, keep: Path) -> list[Row]:
     photo = pictures.save_photo(scratch / "full.jpg", SMALL.size)
     whole = Whole(Setup(half, torch.device("cpu"), threshold=1.0), scratch)
     section = "Whole predictions, full size with random weights, CPU, float32"
-    return rows + whole.rows(section, [photo], (4, 16), warm=False)
+    rows += whole.rows(section, [photo], (4, 16), warm=False)
+    section = "Whole predictions, full size with random weights, CPU, in other dtypes"
+    return rows + whole.faster_rows(section, photo, ("bfloat16", "int8"))
 
 
 def _tasks(folder: Path) -> list[Row]:

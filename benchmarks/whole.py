@@ -6,9 +6,10 @@ The same function measures the demo checkpoint, full size on the CPU and full si
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,21 @@ class Setup:
     """One checkpoint on one device, for both sides.
 
     threshold: 1.0 finds nothing, for random weights, whose instances mean nothing.
+    dtype: of ours, as SAM3_DTYPE names it; "" for the default.
     """
 
     folder: Path
     device: torch.device
     threshold: float = 0.5
+    dtype: str = ""
 
     def service(self) -> Service:
         """Ours, loaded; it takes local files."""
-        environment = {"SAM3_WEIGHTS": str(self.folder), "SAM3_DEVICE": str(self.device)}
+        environment = {
+            "SAM3_WEIGHTS": str(self.folder),
+            "SAM3_DEVICE": str(self.device),
+            "SAM3_DTYPE": self.dtype,
+        }
         with quiet():
             return Service(Settings.from_environment(environment))
 
@@ -66,6 +73,27 @@ class Whole:
         self.scratch = scratch
         self.service = setup.service()
         self.theirs = setup.plain()
+
+    def faster_rows(self, section: str, photo: Path, dtypes: Sequence[str]) -> list[Row]:
+        """Return ours in other dtypes: one concept against plain, all against ours as it is."""
+        found = []
+        every = self.ours_anew(photo, *CONCEPTS)
+        for dtype in dtypes:
+            other = copy.copy(self)
+            other.setup = replace(self.setup, dtype=dtype)
+            other.service = other.setup.service()
+            one = Spread((self.plain(photo, CONCEPTS[0]),))
+            case = f"{dtype}: first request, against plain in float32"
+            found.append(Row(section, case, one, Spread((other.ours_anew(photo, CONCEPTS[0]),))))
+            all_of_it = Spread((other.ours_anew(photo, *CONCEPTS),))
+            case = f"{dtype}: {len(CONCEPTS)} concepts, against ours in float32"
+            found.append(Row(section, case, Spread((every,)), all_of_it))
+        return found
+
+    def ours_anew(self, photo: Path, *concepts: str) -> float:
+        """As `ours`, with nothing left of earlier requests."""
+        self.service_forgets()
+        return self.ours(photo, *concepts)
 
     def ours(self, photo: Path, *concepts: str) -> float:
         """Seconds of one request with those concepts."""
@@ -105,8 +133,7 @@ class Whole:
             calls += [self.plain(photo, concept) for concept in CONCEPTS[1:most]]
             single += calls
             for count in many:
-                self.service_forgets()
-                together[count].append(self.ours(photo, *CONCEPTS[:count]))
+                together[count].append(self.ours_anew(photo, *CONCEPTS[:count]))
                 apart[count].append(sum(calls[:count]))
         plain_once = Spread(tuple(single))
         return [
