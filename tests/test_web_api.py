@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -108,3 +110,26 @@ def test_whoever_leaves_early_harms_nobody(web: WebServer, known: str) -> None:
     answer = ask(web, known, {"prompt": "star"})
     assert len(answer.json()["scores"]) == 1
     assert "Traceback" not in web.log()
+
+
+def test_more_at_one_time_than_may_wait_are_refused(weights: Path, tmp_path: Path) -> None:
+    environment = {"SAM3_WEIGHTS": str(weights), "SAM3_WEB_MAX_WAITING": "2"}
+    with WebServer(tmp_path / "narrow", environment) as narrow:
+        narrow.ready()
+        host, port = narrow.url.removeprefix("http://").split(":")
+        head = b"POST /api/pictures HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+        with (
+            socket.create_connection((host, int(port))) as one,
+            socket.create_connection((host, int(port))) as other,
+        ):
+            for connection in (one, other):
+                connection.sendall(head)  # and nothing more: both wait for their bodies
+            end = time.monotonic() + 20
+            while (answer := narrow.http.post("/api/pictures", content=b"x")).status_code != 429:
+                assert time.monotonic() < end
+            assert "2 requests are waiting" in answer.json()["message"]
+            assert narrow.http.get("/api/about").status_code == 200
+        end = time.monotonic() + 20
+        while (status := narrow.http.post("/api/pictures", content=b"x").status_code) == 429:
+            assert time.monotonic() < end
+        assert status == 422  # their places are free: this one is refused for itself

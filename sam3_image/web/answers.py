@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from sam3_image.errors import InputError, MemoryLimitError, UserError
+from sam3_image.web.shelf import Busy
 
 # Of every answer. The page is HTML, CSS and modules from /static, and pictures of its own making.
 HEADERS = {
@@ -49,6 +50,8 @@ def status_of(error: UserError) -> int:
     """Return the HTTP status for one of our errors."""
     if isinstance(error, PictureGone):
         return HTTPStatus.GONE
+    if isinstance(error, Busy):
+        return HTTPStatus.TOO_MANY_REQUESTS
     if isinstance(error, InputError):
         return HTTPStatus.UNPROCESSABLE_ENTITY
     if isinstance(error, MemoryLimitError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ from sam3_image.errors import InputError, shown
 from sam3_image.output import PALETTE
 from sam3_image.request import Request
 from sam3_image.web.context import Context, Group
-from sam3_image.web.endpoint import until_gone
+from sam3_image.web.endpoint import arriving, until_gone
 from sam3_image.web.guard import too_long
 from sam3_image.web.pictures import Picture
+from sam3_image.web.shelf import Gate
+
+Handler = Callable[[HttpRequest], Awaitable[Response]]
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "shapes.png"
 MEDIA_TYPES = {
@@ -57,7 +60,9 @@ class Api:
 
     async def upload(self, http: HttpRequest) -> Response:
         """POST /api/pictures, the body being the file: → {id, width, height}."""
-        picture = await self.context.segmentation.open(await http.body())
+        async with arriving():
+            content = await http.body()
+        picture = await self.context.segmentation.open(content)
         height, width = picture.image.size
         return JSONResponse({"id": picture.id, "width": width, "height": height}, 201)
 
@@ -100,14 +105,20 @@ class Api:
 
     async def _asked(self, http: HttpRequest) -> tuple[Picture, Request]:
         if http.headers.get("content-type", "").startswith("multipart/form-data"):
-            async with http.form(max_files=2, max_fields=1) as form:
+            async with arriving():
+                form = await http.form(max_files=2, max_fields=1)
+            try:
                 inputs = _inputs(_parsed("inputs", form.get("inputs", "{}")))
                 if "reference_image" in form:
                     reference = await self._sent(form, "reference_image")
                     inputs["reference_image"] = reference.image.pixels
                 request = Request.from_inputs(**inputs)
                 return await self._sent(form, "image"), request
-        body = _parsed("The body", await http.body())
+            finally:
+                await form.close()
+        async with arriving():
+            content = await http.body()
+        body = _parsed("The body", content)
         if not isinstance(body, dict):
             raise InputError(f"The body is {shown(body)}; send an object with picture and inputs.")
         inputs = _inputs(body.get("inputs"))
@@ -143,11 +154,21 @@ def _routes(context: Context) -> Sequence[BaseRoute]:
     return [
         Route("/api/about", api.about),
         Route("/api/example", api.example),
-        Route("/api/pictures", api.upload, methods=["POST"]),
-        Route("/api/pictures/{id}/preview", api.preview),
-        Route("/api/segment", api.segment, methods=["POST"]),
-        Route("/api/file", api.file, methods=["POST"]),
+        Route("/api/pictures", _bounded(context.gate, api.upload), methods=["POST"]),
+        Route("/api/pictures/{id}/preview", _bounded(context.gate, api.preview)),
+        Route("/api/segment", _bounded(context.gate, api.segment), methods=["POST"]),
+        Route("/api/file", _bounded(context.gate, api.file), methods=["POST"]),
     ]
+
+
+def _bounded(gate: Gate, answer: Handler) -> Handler:
+    """Let in as many at one time as the gate has places: each may hold an upload."""
+
+    async def inside(http: HttpRequest) -> Response:
+        with gate.place():
+            return await answer(http)
+
+    return inside
 
 
 GROUP = Group("api", _routes)

@@ -13,7 +13,7 @@ import base64
 import binascii
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -28,7 +28,7 @@ from sam3_image.errors import ImageError, InputError, UserError, shown
 from sam3_image.web.answers import CLOSED, problem, status_of
 from sam3_image.web.context import Context, Group
 from sam3_image.web.guard import bearer, is_token
-from sam3_image.web.shelf import Busy, Gone
+from sam3_image.web.shelf import Gone
 
 NO_TOKEN = (
     "This server asks for a token (SAM3_TOKEN where it runs): give it to the client as its API "
@@ -128,16 +128,11 @@ class Endpoint:
 
     async def _read(self, http: Request) -> tuple[FormData, Any]:
         """Return the form and the values of the body, which is then read to its end."""
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                if self.form:
-                    form = await http.form()
-                    return form, dict(form)
-                return FormData(), await _json(http) if self.body else None
-        except TimeoutError:
-            raise HTTPException(
-                408, f"The body did not arrive within {BODY_SECONDS} s: send it again."
-            ) from None
+        async with arriving():
+            if self.form:
+                form = await http.form()
+                return form, dict(form)
+            return FormData(), await _json(http) if self.body else None
 
 
 def group(name: str, *endpoints: Endpoint) -> Group:
@@ -151,6 +146,18 @@ def group(name: str, *endpoints: Endpoint) -> Group:
         open_paths,
         endpoints,
     )
+
+
+@contextlib.asynccontextmanager
+async def arriving() -> AsyncIterator[None]:
+    """Bound the time in which a body is read; raises HTTPException (408) when it is over."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            yield
+    except TimeoutError:
+        raise HTTPException(
+            408, f"The body did not arrive within {BODY_SECONDS} s: send it again."
+        ) from None
 
 
 async def until_gone(http: Request, work: Awaitable[Any]) -> Any:
@@ -227,8 +234,6 @@ def _unauthorized() -> Response:
 def _status(error: UserError, refused: int) -> int:
     if isinstance(error, Gone):
         return 404
-    if isinstance(error, Busy):
-        return 429
     if isinstance(error, ImageError):
         return 400
     if isinstance(error, InputError):
