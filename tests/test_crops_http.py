@@ -60,6 +60,19 @@ def test_objects_on_seams_are_found_once_and_whole(server: CogServer, seed: int)
         assert found.mean_iou >= 0.85
 
 
+def test_a_look_that_may_not_say_all_is_warned_of(server: CogServer) -> None:
+    """At threshold 0 each of the demo checkpoint's 36 queries is an instance."""
+    picture, _ = crowd(4, (900, 700), 20)
+    whole = ask(server, picture, prompt="circle", threshold=0.0).logs
+    assert "Warning: 36 instances of 'circle'; the model finds at most 36" in whole
+    assert "Give a tile_size to get all." in whole
+    tiled = ask(server, picture, prompts=["circle", "star"], threshold=0.0, tile_size=512).logs
+    assert "Warning: 36 instances of 'star' in one tile; the model finds at most 36" in tiled
+    assert "Give a smaller tile_size to get all." in tiled
+    few_of_them = ask(server, picture, prompt="circle", tile_size=512).logs
+    assert "Warning" not in few_of_them
+
+
 def test_selection_and_annotations_work_on_tiles(server: CogServer) -> None:
     picture, _ = crowd(4, (900, 700), 20)
     inputs = {"prompts": ["circle", "square", "heart"], "tile_size": 384, "return_zip": False}

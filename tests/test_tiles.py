@@ -183,7 +183,7 @@ def test_tiles_cover_the_picture_and_overlap_by_a_quarter(
 def test_progress_counts_every_tile() -> None:
     pixels, _ = drawn((300, 500), [("red", 100, 100, 60)])
     told: list[tuple[int, int]] = []
-    found_in(pixels, 128, progress=lambda done, total: told.append((done, total)))
+    found_in(pixels, 128, looked=lambda done, total, _: told.append((done, total)))
     total = count((300, 500), 128)
     assert told == [(done, total) for done in range(1, total + 1)]
 

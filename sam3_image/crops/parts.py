@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sam3_image.crops.looks import Eye
 from sam3_image.crops.reference import Exemplar, Exemplars
 from sam3_image.crops.seen import detections, seen
-from sam3_image.crops.tiles import Progress, Tiles
+from sam3_image.crops.tiles import Looked, Tiles
 from sam3_image.crops.windows import Window, count
 from sam3_image.masks import Detections
 from sam3_image.model import Find
@@ -23,14 +23,15 @@ def find_in_parts(
     *,
     tile_size: int | None,
     references: Sequence[Exemplar] = (),
-    progress: Progress = lambda done, total: None,
+    looked: Looked = lambda done, total, found: None,
 ) -> Detections:
     """Return the instances that `request` asks for, best score first.
 
     pixels: (H, W, 3) uint8 RGB. request: in pixels of it.
     tile_size: in pixels; None for one look, as is a picture that is no larger than a tile.
     references: what to find looks like them.
-    progress: called with how many tiles are done, and how many there are.
+    looked: called after each tile with how many are done, how many there are, and what was found
+        in this one.
     """
     size = pixels.shape[0], pixels.shape[1]
     own = [
@@ -39,7 +40,7 @@ def find_in_parts(
     ]
     exemplars = Exemplars(own, references)
     if tile_size is not None and count(size, tile_size) > 1:
-        return Tiles(eye, pixels, request, exemplars, tile_size).find(progress)
+        return Tiles(eye, pixels, request, exemplars, tile_size).find(looked)
     window, prompts = Window.whole(size), range(len(request.concepts))
     question = exemplars.question(pixels, window, request.concepts, request.threshold, prompts)
     found = eye.overview(question)

@@ -24,7 +24,8 @@ from sam3_image.model import Find
 # A closer look at an object that the look cuts again is widened, at most so often.
 ROUNDS = 3
 
-Progress = Callable[[int, int], None]
+# Called after each tile: how many are done, how many there are, and what was found in this one.
+Looked = Callable[[int, int, Detections], None]
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class Tiles:
         """(height, width) of the picture."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
-    def find(self, progress: Progress) -> Detections:
+    def find(self, looked: Looked) -> Detections:
         """Return each object once and whole, with its best score; best first.
 
-        progress: called with how many tiles are done, and how many there are.
+        looked: see `Looked`.
         """
         everything = range(len(self.request.concepts))
         whole = self._question(Window.whole(self.size), everything)
@@ -72,7 +73,7 @@ class Tiles:
         asked = (self._question(window, everything) for window in windows)
         for done, (question, found) in enumerate(self.eye.look(asked), start=1):
             tiles += seen(question, found, self.size)
-            progress(done, len(windows))
+            looked(done, len(windows), found)
         kept, targets = [], []
         for prompt in everything:
             mine = merge(_of(tiles, prompt), _of(overview, prompt), self.tile_size)

@@ -137,15 +137,23 @@ class Answer:
         if looks.tile_size is not None:
             tiles = report.metrics["tiles"] = count(picture.size, looks.tile_size)
             report.say(f"Tiles: {tiles} of {looks.tile_size} pixels, and the image as a whole")
+        crowd = _Crowd(ask, self.turns.segmenter.queries)
+
+        def looked(done: int, total: int, found: Detections) -> None:
+            crowd.see(found)
+            report.progress(done, total)
+
         with report.stage("find"):
-            return find_in_parts(
+            found = find_in_parts(
                 eye,
                 picture.pixels,
                 ask,
                 tile_size=looks.tile_size,
                 references=references,
-                progress=report.progress,
+                looked=looked,
             )
+        crowd.warn(report, " in one tile", "a smaller tile_size")
+        return found
 
     def _look_once(self, picture: Image, ask: Find | Pick, eye: Eye, report: Report) -> Detections:
         with report.stage("encode"):
@@ -156,18 +164,33 @@ class Answer:
         with report.stage("find" if isinstance(ask, Find) else "pick"):
             found = self.turns.segment(features, ask, eye.mask_threshold)
         if isinstance(ask, Find):
-            _warn_if_crowded(found, ask, self.turns.segmenter.queries, report)
+            crowd = _Crowd(ask, self.turns.segmenter.queries)
+            crowd.see(found)
+            crowd.warn(report, "", "a tile_size")
         return found
 
 
-def _warn_if_crowded(instances: Detections, request: Find, queries: int, report: Report) -> None:
-    for index, text in enumerate(request.concepts):
-        count = int((instances.prompts == index).sum())
-        if count >= CROWDED * queries:
-            report.say(
-                f"Warning: {count} instances of {shown(text)}; the model finds at most "
-                f"{queries}, so some may be missing. Give a tile_size to get all."
-            )
+class _Crowd:
+    """The most instances of each concept in one look, beside how many the model finds at most."""
+
+    def __init__(self, request: Find, queries: int) -> None:
+        self._concepts = request.concepts
+        self._queries = queries
+        self._most = np.zeros(len(request.concepts), dtype=np.int64)
+
+    def see(self, found: Detections) -> None:
+        """Count what one look found."""
+        counts = np.bincount(found.prompts, minlength=len(self._most))
+        self._most = np.maximum(self._most, counts)
+
+    def warn(self, report: Report, where: str, remedy: str) -> None:
+        """Say where there may be more than the model can say."""
+        for text, most in zip(self._concepts, self._most, strict=True):
+            if most >= CROWDED * self._queries:
+                report.say(
+                    f"Warning: {most} instances of {shown(text)}{where}; the model finds at most "
+                    f"{self._queries}, so some may be missing. Give {remedy} to get all."
+                )
 
 
 def _say_result(instances: Detections, path: Path, report: Report) -> None:
