@@ -17,7 +17,9 @@ import pytest
 from numpy.typing import NDArray
 
 from sam3_image.crops import Exemplar, Eye, Looks, count, find_in_parts
-from sam3_image.crops.windows import grid
+from sam3_image.crops.looks import Question
+from sam3_image.crops.seen import seen
+from sam3_image.crops.windows import Window, grid
 from sam3_image.errors import InputError
 from sam3_image.masks import Detections, Maps
 from sam3_image.model.prompts import Find
@@ -201,6 +203,32 @@ def test_what_is_found_in_the_strip_is_dropped_and_the_rest_is_where_it_was() ->
     assert request.labels == (1,)
     x0, _, x1, _ = request.boxes[0]
     assert 0 <= x0 < x1 <= 400, "the box lies in the strip"
+
+
+@pytest.mark.parametrize(("columns", "kept"), [((60, 130), True), ((40, 130), False)])
+def test_across_the_edge_of_the_strip_the_larger_part_decides(
+    columns: tuple[int, int], kept: bool
+) -> None:
+    """A strip of 90 columns; what reaches into the picture with most of itself is cut there."""
+    x0, x1 = columns
+    maps = np.zeros((1, 100, 190), np.float32)
+    maps[0, 20:60, x0:x1] = 1
+    found = Detections.of(
+        size=(100, 190),
+        source=Maps(maps, 0.5, (100, 190)),
+        boxes=np.array([[x0, 20, x1, 60]], np.float32),
+        scores=np.array([0.9], np.float32),
+        presence=np.ones(1, np.float32),
+        concept="red",
+        prompt=0,
+    )
+    window = Window.whole((100, 100))
+    question = Question(np.zeros((100, 190, 3), np.uint8), Find(("red",), 0.5), window, (0,), 90)
+    own = list(seen(question, found, (100, 100)))
+    assert len(own) == kept
+    for one in own:
+        mask = one.packed.mask()
+        assert (mask.box, mask.area) == ((0, 20, x1 - 90, 60), 40 * (x1 - 90))
 
 
 def test_an_exemplar_is_shown_to_the_tiles_that_do_not_hold_it() -> None:
