@@ -40,19 +40,21 @@ def crowds(server: CogServer, seed: int) -> dict[str, Any]:
     counts = {}
     for shape in SHAPES:
         truth = [one for one in objects if one.shape == shape]
-        counts[shape] = _crowd(server, picture, shape, truth)
+        counts[shape] = _crowd(server, picture, shape, truth, 4 * 84)
     return counts
 
 
 def many(server: CogServer, seed: int) -> dict[str, Any]:
     """600 shapes of 36 to 60 pixels, all by one word; needs 5 GB for their masks."""
     picture, objects = crowd(seed, count=600, extents=(36, 60))
-    return {"shape": _crowd(server, picture, "shape", objects)}
+    return {"shape": _crowd(server, picture, "shape", objects, 4 * 60)}
 
 
-def _crowd(server: CogServer, picture: Image.Image, prompt: str, truth: list[Drawn]) -> Counts:
+def _crowd(
+    server: CogServer, picture: Image.Image, prompt: str, truth: list[Drawn], tile_size: int
+) -> Counts:
     """As run lengths: hundreds of masks of megapixels are gigabytes."""
-    inputs = {"annotation_format": "rle", "return_zip": False, "tile_size": 384}
+    inputs = {"annotation_format": "rle", "return_zip": False, "tile_size": tile_size}
     result = server.predict(image=picture, prompt=prompt, **inputs)
     assert result.status == "succeeded", result.error
     found = [one["rle"] for one in json.loads(result.content)["instances"]]
