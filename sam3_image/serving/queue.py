@@ -14,14 +14,14 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
-from sam3_image.output import available_cores
 from sam3_image.serving.report import Report
 
 T = TypeVar("T")
 
-# One more than there are cores, so that the cores are busy while one request is on the device. The
-# number bounds how many decoded images there are, and with it the memory.
-FEWEST, MOST = 4, 6
+# While one request is on the device, others must be ready for it and others again be compressed:
+# with four threads a device that takes 40 ms idles now and then, with six it does not. The number
+# bounds how many decoded images there are, and with it the memory.
+THREADS = 6
 
 
 class CanceledError(Exception):
@@ -106,10 +106,9 @@ class Job(Generic[T]):
 class HostPool:
     """A bounded number of threads; whoever comes first is served first."""
 
-    def __init__(self, threads: int | None = None) -> None:
-        """With cores + 1 threads, at least 4 and at most 6; they start as they are needed."""
-        count = threads or min(max(available_cores() + 1, FEWEST), MOST)
-        self._executor = ThreadPoolExecutor(count, thread_name_prefix="host")
+    def __init__(self, threads: int = THREADS) -> None:
+        """With so many threads; they start as they are needed."""
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="host")
         self._lock = threading.Lock()
         self._unfinished = 0
 
