@@ -44,7 +44,7 @@ def tiles(sam: sam3_image.Sam, scene: Image.Image) -> Image.Image:
     for row in range(6):
         for column in range(6):
             crowd.paste(small, (column * 200, row * 150))
-    answers = [sam.find(crowd, "red circle", **options) for options in ({}, {"tile_size": 200})]
+    answers = [sam.find(crowd, "red circle", **options) for options in ({}, {"tile_size": 128})]
     print(", ".join(f"{len(answer)} found" for answer in answers))
     return beside(*(shown(answer).resize((600, 450)) for answer in answers))
 
