@@ -28,6 +28,8 @@ def chromium() -> Iterator[Browser]:
     """The browser; skips the test, saying so, where there is none."""
     path = shutil.which("chromium")
     if path is None:
+        # CI has one: script/setup --dev installs it there. On a person's own machine nothing is
+        # installed unasked, and pip cannot bring a browser; the other tests need none.
         pytest.skip("no chromium on the PATH: apt-get install chromium")
     expect.set_options(timeout=SECONDS * 1000)
     with sync_playwright() as playwright:
