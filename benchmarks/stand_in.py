@@ -73,7 +73,4 @@ class Predictor(Real):
         """Load the weights, of which only the tokenizer is used."""
         super().setup()
         torch.set_num_threads(1)  # the little that is left to compute is no work for a pool
-        import sys
-
-        sys.setswitchinterval(float(os.environ.get("SWITCH", "0.005")))
         self.service._segmenter = StandIn(self.service._segmenter, seconds())  # type: ignore[assignment]

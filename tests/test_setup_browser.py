@@ -14,8 +14,8 @@ import pytest
 from tests.cog_server import REPOSITORY
 
 TOOLS = ("bash", "env", "dirname", "cmp", "cat", "cp", "mkdir", "rm")
-# What these tests ask for happens only where script/setup may call apt-get. Its two conditions cannot
-# be played: bash sets EUID itself, and /etc/os-release is the machine's. CI is root on Debian.
+# What these tests ask for happens only where script/setup may call apt-get. Its two conditions
+# cannot be played: bash sets EUID itself, and /etc/os-release is the machine's. CI meets both.
 AS_CI_DOES = os.geteuid() == 0 and platform.freedesktop_os_release().get("ID") == "debian"
 
 

@@ -29,7 +29,7 @@ from sam3_image.model.texts import Texts
 CHUNK = 4
 
 # Elements of a tensor that torch still computes without sharing them out among threads.
-PIECE = (1 << 15) - 1
+PIECE = 1 << 14
 
 
 @dataclass(frozen=True)
