@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,19 +79,36 @@ def together(count: int, work: Callable[[int], None]) -> None:
         raise errors[0]
 
 
-def ask(server: CogServer, inputs: dict[str, object], client: httpx.Client) -> Result:
-    """One POST, sent once: a 409 is an answer here."""
-    answer = client.post(
-        f"http://127.0.0.1:{server.port}/predictions", json={"input": inputs}, timeout=SECONDS
-    )
-    return Result.read(answer.status_code, answer.json())
+def ask(
+    server: CogServer,
+    inputs: dict[str, object],
+    client: httpx.Client,
+    refused: list[str] | None = None,
+) -> Result:
+    """One POST, and once more after a 409; where all slots are taken, that is one too.
+
+    Cog takes a slot with `try_lock` (`PermitPool::try_acquire`), so of two requests that arrive in
+    the same instant one may be refused although slots are free. refused: gets each first refusal.
+    """
+
+    def post() -> Result:
+        address = f"http://127.0.0.1:{server.port}/predictions"
+        answer = client.post(address, json={"input": inputs}, timeout=SECONDS)
+        return Result.read(answer.status_code, answer.json())
+
+    result = post()
+    if result.http != 409:
+        return result
+    if refused is not None:
+        refused.append(result.error)
+    return post()
 
 
 def problems(server: CogServer, clients: int, each: int) -> list[str]:
     """What went wrong when so many clients sent so many pictures each, without a pause.
 
-    Cog refuses one request in some thousands although slots are free (1 of 2,550 with two clients
-    and 16 slots). Such a one is sent again; more than one in a hundred are a problem.
+    Refusals that `ask` explains are a problem where they are more than one in a hundred: as many
+    could come of slots that are not given back in time.
     """
     found: list[str] = []
     refused: list[str] = []
@@ -102,12 +118,7 @@ def problems(server: CogServer, clients: int, each: int) -> list[str]:
         with httpx.Client() as http:
             for question in questions[number * each : (number + 1) * each]:
                 inputs = {"image": question.image, "prompt": question.prompt}
-                result = ask(server, inputs, http)
-                if result.http == 409:
-                    refused.append(result.error)
-                    time.sleep(0.1)
-                    result = ask(server, inputs, http)
-                problem = question.problem(result)
+                problem = question.problem(ask(server, inputs, http, refused))
                 if problem:
                     found.append(problem)
 

@@ -25,10 +25,8 @@ def test_oxen_20_scenes(web: WebServer, scenes: list[Scene]) -> None:
         answer = web.http.post("/api/ai/images/edit", json=body)
         assert answer.status_code == 200, answer.text
         content = base64.b64decode(answer.json()["images"][0]["b64_json"])
-        own, expected = pixels(content), pixels(scene.files()["cutout.png"])
-        assert own.shape == expected.shape
-        # Two processes: once in a while a value on the edge of a mask is rounded differently.
-        assert (own != expected).any(axis=-1).mean() < 1e-4
+        # Not byte by byte: ISA-L's deflate once gave the same picture other bytes in one process.
+        assert np.array_equal(pixels(content), pixels(scene.files()["cutout.png"]))
 
 
 def test_oxen_urls_formats_and_masks(web: WebServer) -> None:
