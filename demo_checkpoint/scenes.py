@@ -166,8 +166,7 @@ def _random_item(
     before: list[Item],
     crowded: bool,
 ) -> Item:
-    shape = str(rng.choice(SHAPES))
-    colour = str(rng.choice(COLOURS))
+    shape, colour = str(rng.choice(SHAPES)), str(rng.choice(COLOURS))
     low, high = options.sizes
     size = rng.uniform(low, high)
     if rng.random() < options.small:

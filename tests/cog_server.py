@@ -104,6 +104,7 @@ class CogServer:
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True)
         self.log_file = folder / "server.log"
+        self.left: set[Path] = set()  # inputs of canceled predictions, as Cog left them
         write_schema(repository)
         self.port = free_port()
         binaries = str(Path(sys.executable).parent)

@@ -41,7 +41,7 @@ def test_beyond_the_slots_the_answer_is_409(own: CogServer) -> None:
     assert one_more.http == 409
     for number in range(int(SLOTS)):
         own.http.post(f"/predictions/full-{number}/cancel")
-    assert_works(own)
+    assert_works(own, canceled=True)
 
 
 def test_one_caller_s_errors_and_cancels_are_not_another_s(own: CogServer) -> None:
@@ -73,7 +73,7 @@ def test_one_caller_s_errors_and_cancels_are_not_another_s(own: CogServer) -> No
 
     together(8, client)
     assert wrong == []
-    assert_works(own)
+    assert_works(own, canceled=True)
 
 
 def test_an_error_that_speaks_of_a_cancel_is_an_error(own: CogServer) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pillow
 
-from sam3_image.decode.image import Limits, open_image, require_download
+from sam3_image.decode.image import Limits, decode, open_image, require_download
 from sam3_image.errors import ImageError
 
 LIMITS = Limits()
@@ -54,6 +54,11 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
     path.touch()
     with pytest.raises(ImageError, match="empty"):
         open_image(path, LIMITS)
+
+
+def test_no_bytes_at_all_are_said_to_be_none() -> None:
+    with pytest.raises(ImageError, match=r"is empty \(0 bytes\)"):
+        decode(b"", Limits())
 
 
 def test_a_link_to_an_image_is_read(tmp_path: Path) -> None:

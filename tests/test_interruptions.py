@@ -36,7 +36,7 @@ def test_cancel_at_any_moment(own: CogServer, delay: float) -> None:
     start(own, f"cancel-{delay}", SLOW)
     time.sleep(delay)
     own.http.post(f"/predictions/cancel-{delay}/cancel")
-    assert_works(own)
+    assert_works(own, canceled=True)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.5])
@@ -47,7 +47,7 @@ def test_a_client_that_goes_away(own: CogServer, delay: float) -> None:
         head = f"POST /predictions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
         connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
         time.sleep(delay)
-    assert_works(own)
+    assert_works(own, canceled=True)
 
 
 def test_a_client_that_never_finishes_its_request(own: CogServer) -> None:
