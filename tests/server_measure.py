@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from tests.cog_server import CogServer
@@ -49,3 +51,12 @@ class Measure:
             f"server {self.server / 1e6:.1f} MB, worker {self.worker / 1e6:.1f} MB, "
             f"{self.files} open files, {self.threads} threads, {self.temporary} temporary files"
         )
+
+
+def growth_of(values: Sequence[int]) -> float:
+    """How much a line through the values rises from the first to the last, as a part of it.
+
+    Between two requests the worker's memory swings by as much as a leak would add.
+    """
+    slope, start = np.polyfit(range(len(values)), values, 1) if len(values) > 1 else (0, values[0])
+    return float(slope * (len(values) - 1) / start)

@@ -42,7 +42,7 @@ def merge(tiles: Iterable[Seen], overview: Iterable[Seen], tile_size: int) -> Me
     kept = unique(one for one in seen if one.whole)
     doubtful: list[Seen] = []
     for one in unique([one for one in overview if one.consistent and one.extent > overlap]):
-        kept, alone = _with_overview(kept, one)
+        kept, alone = _with_overview(kept, one, overlap)
         if alone and one.extent <= tile_size / 2:
             doubtful.append(one)
         elif alone:
@@ -82,18 +82,28 @@ def groups(doubtful: Iterable[Seen]) -> list[tuple[Seen, Box]]:
     return [(first, hull(one.around for one in group)) for first, group in best]
 
 
-def _with_overview(kept: list[Seen], one: Seen) -> tuple[list[Seen], bool]:
+def _with_overview(kept: list[Seen], one: Seen, overlap: float) -> tuple[list[Seen], bool]:
     """Weigh one instance of the overview; returns those of the tiles, and if it is one more."""
     common = [shared(one, other) for other in kept]
     for index, (count, other) in enumerate(zip(common, kept, strict=True)):
         if count >= EQUAL * (one.area + other.area - count):
             best = max(one.score, other.score)
             return [*kept[:index], replace(other, score=best), *kept[index + 1 :]], False
-    if sum(common) >= SAME * one.area:  # a blur of several objects
-        return kept, False
+    inside = [count >= SAME * other.area for count, other in zip(common, kept, strict=True)]
+    parts = [other for part, other in zip(inside, kept, strict=True) if part]
+    if sum(common) >= SAME * one.area and not _cut(parts, one, overlap):
+        return kept, False  # a blur of several objects
     # Parts of a large object that look like one themselves in a tile.
-    parts = [count >= SAME * other.area for count, other in zip(common, kept, strict=True)]
-    return [other for part, other in zip(parts, kept, strict=True) if not part], True
+    return [other for part, other in zip(inside, kept, strict=True) if not part], True
+
+
+def _cut(parts: list[Seen], one: Seen, overlap: float) -> bool:
+    """Whether what tiles took for objects are parts of `one` that they cut.
+
+    What is longer than the overlap need not lie whole in any tile, and a model that sees half an
+    object may answer with a mask that ends before the border: then its score is the lower one.
+    """
+    return bool(parts) and all(part.extent > overlap and part.score < one.score for part in parts)
 
 
 def _within(one: Seen, other: Seen) -> bool:

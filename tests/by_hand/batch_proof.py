@@ -2,10 +2,12 @@
 
     python -m tests.by_hand.batch_proof kills PICTURES [--ray] [--kills 5] [--seed 0]
     python -m tests.by_hand.batch_proof cluster PICTURES
+    python -m tests.by_hand.batch_proof memory PICTURES
 
 `kills`: one run in peace, then one whose driver and workers are killed with SIGKILL at random
 moments and that is started again each time; the rows of both must be the same, each image once.
 `cluster`: two raylets with ports of their own on this machine; one dies in the middle of the job.
+`memory`: what the workers and the driver hold after every 200 pictures.
 
 Ray listens on every interface, so whatever starts it runs in a network namespace of its own in
 which there is only the loopback (root is needed); processes are ended by their ids.
@@ -26,6 +28,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,9 +37,12 @@ import psutil
 
 from tests.batch_run import rows
 from tests.cog_server import REPOSITORY
+from tests.server_measure import growth_of
 
 PROMPTS = ["red circle", "star", "blue square"]
 SECONDS = 3600
+EVERY = 200
+MB = 1e6
 LO_UP = struct.pack("16sh14x", b"lo", 0x49)  # IFF_UP | IFF_LOOPBACK | IFF_RUNNING
 SIOCSIFFLAGS = 0x8914
 
@@ -44,7 +50,7 @@ SIOCSIFFLAGS = 0x8914
 def main() -> int:
     """Run what the command line asks for; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=["kills", "cluster"])
+    parser.add_argument("what", choices=["kills", "cluster", "memory"])
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--kills", type=int, default=5)
@@ -67,6 +73,8 @@ def main() -> int:
         folder = Path(scratch)
         if options.what == "cluster":
             return cluster(options.pictures, folder)
+        if options.what == "memory":
+            return memory(options.pictures, folder)
         return kills(options, folder)
 
 
@@ -159,6 +167,32 @@ def workers(process: subprocess.Popen[str]) -> list[int]:
 
 def count(out: Path) -> int:
     return len(rows(out)) if list(out.glob("part-*")) else 0
+
+
+# Memory
+
+
+def memory(pictures: Path, folder: Path) -> int:
+    """Print bytes that only each process holds; what 200 pictures leave behind adds up."""
+    process = start(pictures, folder / "out", "--workers", "2", "--format", "coco")
+    threading.Thread(target=process.stderr.read if process.stderr else print, daemon=True).start()
+    held: list[list[int]] = [[], []]
+    while process.poll() is None:
+        time.sleep(0.5)
+        ids = workers(process)  # none while it starts and ends
+        if ids and (rows_ := count(folder / "out")) >= EVERY * (len(held[0]) + 1):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                both = max(map(uss, ids)), uss(process.pid)
+                for values, now in zip(held, both, strict=True):
+                    values.append(now)
+                print(f"{rows_}: worker {both[0] / MB:.0f} MB, driver {both[1] / MB:.0f} MB")
+    for name, values in zip(("largest worker", "driver"), held, strict=True):
+        print(f"{name}: {growth_of(values[1:]):+.1%} along a line after the first {2 * EVERY}")
+    return process.returncode
+
+
+def uss(number: int) -> int:
+    return int(psutil.Process(number).memory_full_info().uss)
 
 
 # A cluster

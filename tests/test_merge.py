@@ -1,0 +1,74 @@
+"""What tiles and the look at the whole picture saw, put together; masks are given."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from sam3_image.crops.merge import merge
+from sam3_image.crops.seen import Seen
+from sam3_image.crops.windows import Box
+from sam3_image.masks import Mask, Packed
+
+SIZE = (400, 600)
+TILE = 200  # so that neighbours overlap by 50
+
+
+def whole(box: tuple[int, int, int, int], score: float) -> Seen:
+    """A filled rectangle that one look holds whole."""
+    x0, y0, x1, y1 = box
+    inside = np.ones((y1 - y0, x1 - x0), dtype=bool)
+    around: Box = (float(x0), float(y0), float(x1), float(y1))
+    return Seen(
+        prompt=0,
+        concept="red",
+        score=score,
+        presence=1.0,
+        box=around,
+        around=around,
+        area=inside.size,
+        depth=math.inf,
+        consistent=True,
+        packed=Packed.of(Mask(inside, y0, x0, SIZE)),
+    )
+
+
+LARGE = (100, 100, 280, 280)
+HALVES = [(100, 100, 180, 280), (185, 100, 265, 280)]
+
+
+def merged(parts: list[tuple[int, int, int, int]], score: float, large: float) -> set[Box]:
+    """The boxes that remain where tiles saw `parts` with a score and the overview saw LARGE."""
+    found = merge([whole(box, score) for box in parts], [whole(LARGE, large)], TILE)
+    assert not found.doubtful
+    return {one.around for one in found.kept}
+
+
+def test_halves_that_tiles_took_for_objects_give_way_to_the_object() -> None:
+    """A tile cut it and answered with a mask that ends before the border, less surely."""
+    assert merged(HALVES, 0.7, 0.95) == {LARGE}
+
+
+def test_two_objects_that_the_overview_took_for_one_remain_two() -> None:
+    """The tiles, which see them more closely, are surer."""
+    assert merged(HALVES, 0.95, 0.7) == set(HALVES)
+
+
+@pytest.mark.parametrize("large", [0.7, 0.99])
+def test_a_blur_of_small_objects_is_none(large: float) -> None:
+    """What is no longer than the overlap lies whole in a tile, however sure the overview is."""
+    small = [(x, y, x + 48, y + 48) for x in (100, 166, 232) for y in (100, 166, 232)]
+    assert merged(small, 0.9, large) == set(small)
+
+
+def test_a_small_part_of_a_large_object_goes() -> None:
+    """A tile within the object may take a corner for one."""
+    assert merged([(100, 100, 140, 140)], 0.99, 0.9) == {LARGE}
+
+
+def test_the_same_object_keeps_the_tile_s_mask_and_the_better_score() -> None:
+    near = (102, 102, 280, 280)
+    (kept,) = merge([whole(near, 0.8)], [whole(LARGE, 0.9)], TILE).kept
+    assert (kept.around, kept.score) == (near, 0.9)
