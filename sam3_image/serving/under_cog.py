@@ -9,7 +9,6 @@ import _thread
 import contextlib
 import ctypes
 import gc
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +20,6 @@ from sam3_image.serving.queue import CanceledError
 
 # Cog answers "canceled", without any message, where an error's text holds one of these words.
 CANCEL_WORDS = ("cancelled", "CancelledError")
-SWITCH_SECONDS = 0.001  # Python's default is 0.005
 WORD_JOINER = "\u2060"  # has no width, and no line breaks at it
 
 
@@ -34,8 +32,6 @@ def take_over_process(downloads: Path, cancelation: type[BaseException]) -> None
     tempfile.tempdir = str(downloads)
     silence_libtiff()
     _survive_cancelation(cancelation)
-    # The device thread waits for Python's lock each time it wakes: at most this long per contender.
-    sys.setswitchinterval(SWITCH_SECONDS)
     # Imports and weights are a million objects that live as long as the process: without them a
     # garbage collection takes milliseconds.
     gc.collect()
