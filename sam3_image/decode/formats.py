@@ -114,6 +114,10 @@ def identify(data: bytes) -> Format:
 
     Raises ImageError that names the format when it is a known one that is not accepted.
     """
+    if not data:
+        raise ImageError(
+            f"The image is empty (0 bytes); accepted are {ACCEPTED}: send one of these."
+        )
     for magic, accepted in _ACCEPTED:
         if data.startswith(magic):
             return accepted

@@ -65,8 +65,6 @@ def open_image(path: Path, limits: Limits, claim: Claim = check_memory) -> Image
 def decode(data: bytes, limits: Limits, claim: Claim = check_memory) -> Image:
     """Return the same from a file's content."""
     limits.check_bytes(len(data))
-    if not data:
-        raise ImageError("The image is empty (0 bytes): send it again.")
     form = identify(data)
     try:
         if form is JPEG:
