@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,35 +80,39 @@ def together(count: int, work: Callable[[int], None]) -> None:
         raise errors[0]
 
 
+def post(
+    server: CogServer, content: bytes, client: httpx.Client, refused: list[str] | None = None
+) -> httpx.Response:
+    """Send a request's body, and once more after a 409; where no slot is free, that is one too.
+
+    Cog takes a slot with `try_lock` (`PermitPool::try_acquire`), so of two requests that arrive in
+    the same instant one may be refused although slots are free. refused: gets each first refusal.
+    """
+    address = f"http://127.0.0.1:{server.port}/predictions"
+    headers = {"Content-Type": "application/json"}
+    answer = client.post(address, content=content, headers=headers, timeout=SECONDS)
+    if answer.status_code != 409:
+        return answer
+    if refused is not None:
+        refused.append(answer.text)
+    return client.post(address, content=content, headers=headers, timeout=SECONDS)
+
+
 def ask(
     server: CogServer,
     inputs: dict[str, object],
     client: httpx.Client,
     refused: list[str] | None = None,
 ) -> Result:
-    """One POST, and once more after a 409; where all slots are taken, that is one too.
-
-    Cog takes a slot with `try_lock` (`PermitPool::try_acquire`), so of two requests that arrive in
-    the same instant one may be refused although slots are free. refused: gets each first refusal.
-    """
-
-    def post() -> Result:
-        address = f"http://127.0.0.1:{server.port}/predictions"
-        answer = client.post(address, json={"input": inputs}, timeout=SECONDS)
-        return Result.read(answer.status_code, answer.json())
-
-    result = post()
-    if result.http != 409:
-        return result
-    if refused is not None:
-        refused.append(result.error)
-    return post()
+    """The answer to one request, sent with `post`."""
+    answer = post(server, json.dumps({"input": inputs}).encode(), client, refused)
+    return Result.read(answer.status_code, answer.json())
 
 
 def problems(server: CogServer, clients: int, each: int) -> list[str]:
     """What went wrong when so many clients sent so many pictures each, without a pause.
 
-    Refusals that `ask` explains are a problem where they are more than one in a hundred: as many
+    Refusals that `post` explains are a problem where they are more than one in a hundred: as many
     could come of slots that are not given back in time.
     """
     found: list[str] = []

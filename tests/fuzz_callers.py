@@ -14,13 +14,12 @@ import httpx
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.callers import Question, ask, together
+from tests.callers import Question, ask, post, together
 from tests.cog_server import CogServer, data_url
 from tests.test_fuzz import crossed, mutated, queries
 
 CASES = max(1, int(os.environ.get("SAM3_FUZZ", "20000")) // 50)
 CLIENTS = 8
-SECONDS = 300
 
 images = (mutated() | crossed()).map(lambda data: data_url(data)) | st.text(max_size=60)
 requests = st.tuples(images, queries).map(lambda both: {"image": both[0], **both[1]})
@@ -30,15 +29,7 @@ def sent(server: CogServer, inputs: dict[str, Any], client: httpx.Client) -> Non
     """A result, one line of ours, or a refusal by Cog before `predict()`; anything else fails."""
     # Written by ourselves: httpx refuses NaN, which a client may well send.
     content = json.dumps({"input": inputs}).encode("utf-8", "surrogatepass")
-    for _ in range(2):  # a 409 is Cog's where two requests arrive in the same instant; see `ask`
-        answer = client.post(
-            f"http://127.0.0.1:{server.port}/predictions",
-            content=content,
-            headers={"Content-Type": "application/json"},
-            timeout=SECONDS,
-        )
-        if answer.status_code != 409:
-            break
+    answer = post(server, content, client)
     if answer.status_code in (400, 422):
         return
     assert answer.status_code == 200, (answer.status_code, answer.text[:300], inputs)

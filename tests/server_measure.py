@@ -58,5 +58,7 @@ def growth_of(values: Sequence[int]) -> float:
 
     Between two requests the worker's memory swings by as much as a leak would add.
     """
-    slope, start = np.polyfit(range(len(values)), values, 1) if len(values) > 1 else (0, values[0])
+    if len(values) < 2:
+        return 0.0
+    slope, start = np.polyfit(range(len(values)), values, 1)
     return float(slope * (len(values) - 1) / start)

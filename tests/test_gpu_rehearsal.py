@@ -55,9 +55,11 @@ def ones(values: torch.Tensor) -> np.ndarray:
     assert isinstance(values, FakeTensor)
     assert values.device == CUDA, "read from the device"
     assert values.dtype != torch.bfloat16, "NumPy has no bfloat16"
-    # Maps as bytes: 3,200 of them in float32 are a gigabyte, which is copied a few times.
-    dtype = "uint8" if values.ndim == 3 else str(values.dtype).removeprefix("torch.")
-    return np.ones(values.shape, dtype=dtype)
+    if values.ndim == 3:
+        assert values.dtype == torch.float32, "maps are made for the host's upsampling"
+        # Here as bytes: 3,200 of them in float32 are a gigabyte, which is copied a few times.
+        return np.ones(values.shape, dtype=np.uint8)
+    return np.ones(values.shape, dtype=str(values.dtype).removeprefix("torch."))
 
 
 class OneDtype(TorchDispatchMode):

@@ -16,7 +16,10 @@ from tests.cog_server import REPOSITORY
 TOOLS = ("bash", "env", "dirname", "cmp", "cat", "cp", "mkdir", "rm")
 # What these tests ask for happens only where script/setup may call apt-get. Its two conditions
 # cannot be played: bash sets EUID itself, and /etc/os-release is the machine's. CI meets both.
-AS_CI_DOES = os.geteuid() == 0 and platform.freedesktop_os_release().get("ID") == "debian"
+AS_CI_DOES = pytest.mark.skipif(
+    os.geteuid() != 0 or platform.freedesktop_os_release().get("ID") != "debian",
+    reason="setup installs a browser as root on Debian only",
+)
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def test_nothing_is_installed_for_a_person(clone: Path) -> None:
     assert not asked.exists()
 
 
-@pytest.mark.skipif(not AS_CI_DOES, reason="setup installs a browser as root on Debian only")
+@AS_CI_DOES
 def test_ci_gets_chromium_from_apt(clone: Path) -> None:
     asked = apt(clone, 0)
     assert "installing chromium" in setup(clone, CI="true")
@@ -79,7 +82,7 @@ def test_ci_gets_chromium_from_apt(clone: Path) -> None:
     ]
 
 
-@pytest.mark.skipif(not AS_CI_DOES, reason="setup installs a browser as root on Debian only")
+@AS_CI_DOES
 def test_without_packages_to_fetch_the_tests_are_skipped(clone: Path) -> None:
     apt(clone, 100)
     assert "so the page's tests are skipped" in setup(clone, CI="true")

@@ -41,7 +41,7 @@ class Processor:
     def fast_bfloat16(self) -> bool:
         """Whether products in bfloat16 take less time than in float32.
 
-        Measured with torch 2.11 on an Intel Xeon with AVX512-BF16 but without AMX: twice the time.
-        AMX, and AMD's instructions, are taken for fast without a measurement.
+        Measured with torch 2.11 on an Intel Xeon with AVX512-BF16 but without AMX: 1.5 to 2 times
+        as long. AMX, and AMD's instructions, are taken for fast without a measurement.
         """
         return "amx_bf16" in self.flags or (self.has_bfloat16 and self.vendor == "AuthenticAMD")
