@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import resource
 import signal
 import threading
@@ -16,8 +14,9 @@ import httpx
 import numpy as np
 import pytest
 
+from sam3_image.serving.queue import THREADS
 from tests.callers import Question, ask, problems, together
-from tests.cog_server import SLOTS, CogServer, data_url, png
+from tests.cog_server import SLOTS, CogServer, Result, data_url, png
 from tests.fault_tools import SLOW, assert_one_line, assert_works, start, worker, workspace
 
 SECONDS = 60
@@ -123,24 +122,27 @@ def test_sigterm_with_twelve_in_line_answers_all(
 ) -> None:
     server = start_server(SAM3_WEIGHTS=str(weights)).ready()
     folder = workspace(server)
-    count, statuses = 12, []
+    count = 12
     inputs = {"image": Question.numbered(0).image, "prompts": SLOW["prompts"]}
-    body = json.dumps({"input": inputs})
-    sent = threading.Barrier(count + 1, timeout=SECONDS)
+    at_once = threading.Barrier(count, timeout=SECONDS)
+    answers: list[Result] = []
+    in_line: list[int] = []
 
     def work(number: int) -> None:
         if number == count:
-            sent.wait()
-            server.wait_for_log("Prompt: ", 4, seconds=SECONDS)  # four run, and the rest waits
+            server.wait_for_log("Prompt: ", THREADS, seconds=SECONDS)  # the others wait in line
             time.sleep(0.3)
+            in_line.append(count - len(answers) - THREADS)
             server.process.send_signal(signal.SIGTERM)
             return
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=180)
-        connection.request("POST", "/predictions", body, {"Content-Type": "application/json"})
-        sent.wait()
-        statuses.append(json.loads(connection.getresponse().read())["status"])
+        with httpx.Client() as client_:
+            at_once.wait()
+            answers.append(ask(server, inputs, client_))
 
     together(count + 1, work)
-    assert statuses == ["succeeded"] * count
+    assert [(answer.http, answer.status, answer.error) for answer in answers] == [
+        (200, "succeeded", "")
+    ] * count
+    assert in_line[0] > 0
     server.process.wait(SECONDS)
     assert not folder.exists()
