@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -237,6 +237,16 @@ def _evaluate_part(folder: Path, dtype: str, threads: int, seed: int, part: rang
     return evaluate(halves, scene_pictures(seed, part), seed=(seed, part.start))
 
 
+def in_parts(job: Callable[[range], Report], parts: list[range], processes: int) -> Report:
+    """Return one report of what `job` counts in all parts, in so many processes."""
+    report = Report()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        for own in pool.map(job, parts):
+            report.merge(own)
+    return report
+
+
 def main() -> None:
     """Read the command line, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -255,15 +265,7 @@ def main() -> None:
         range(start, min(start + PART, options.scenes)) for start in range(0, options.scenes, PART)
     ]
     job = partial(_evaluate_part, options.folder, options.dtype, options.threads, seed)
-    report = Report()
-    if options.processes > 1:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
-            for own in pool.map(job, parts):
-                report.merge(own)
-    else:
-        for part in parts:
-            report.merge(job(part))
+    report = in_parts(job, parts, options.processes)
     halves = Halves.load(options.folder, getattr(torch, options.dtype))
     report.milliseconds = latency(halves)
     print(f"{options.folder}, {options.dtype}, {options.scenes} unseen scenes of seed {seed}\n")

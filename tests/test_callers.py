@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -120,23 +119,22 @@ def test_a_request_that_lacks_memory_is_refused_alone(own: CogServer) -> None:
 def test_sigterm_with_twelve_in_line_answers_all(
     start_server: Callable[..., CogServer], weights: Path
 ) -> None:
-    server = start_server(SAM3_WEIGHTS=str(weights)).ready()
-    folder = workspace(server)
     count = 12
+    # As many slots as requests: the server is busy once it has accepted the last of them.
+    server = start_server(SAM3_WEIGHTS=str(weights), COG_MAX_CONCURRENCY=str(count)).ready()
+    folder = workspace(server)
     inputs = {"image": Question.numbered(0).image, "prompts": SLOW["prompts"]}
-    at_once = threading.Barrier(count, timeout=SECONDS)
     answers: list[Result] = []
     in_line: list[int] = []
 
     def work(number: int) -> None:
         if number == count:
+            server.wait_for("BUSY", seconds=SECONDS)
             server.wait_for_log("Prompt: ", THREADS, seconds=SECONDS)  # the others wait in line
-            time.sleep(0.3)
             in_line.append(count - len(answers) - THREADS)
             server.process.send_signal(signal.SIGTERM)
             return
         with httpx.Client() as client_:
-            at_once.wait()
             answers.append(ask(server, inputs, client_))
 
     together(count + 1, work)

@@ -10,14 +10,12 @@ processes ask them.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from demo_checkpoint.evaluate import evaluate
+from demo_checkpoint.evaluate import evaluate, in_parts
 from demo_checkpoint.halves import Halves
 from demo_checkpoint.report import Report, table
 from tests.second_scenes import random_picture
@@ -26,11 +24,11 @@ PICTURES = 200
 PART = 25  # pictures that one process takes at a time
 
 
-def part_figures(folder: Path, first: int) -> Report:
+def part_figures(folder: Path, part: range) -> Report:
     """Ask about the pictures of one part, with one thread."""
     torch.set_num_threads(1)
-    pictures = [random_picture(number) for number in range(first, first + PART)]
-    return evaluate(Halves.load(folder), pictures, seed=(0, first))
+    pictures = [random_picture(number) for number in part]
+    return evaluate(Halves.load(folder), pictures, seed=(0, part.start))
 
 
 def main() -> None:
@@ -39,11 +37,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="checkpoint, for example weights/demo")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
-    report = Report()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
-        for own in pool.map(partial(part_figures, options.folder), range(0, PICTURES, PART)):
-            report.merge(own)
+    parts = [range(first, first + PART) for first in range(0, PICTURES, PART)]
+    report = in_parts(partial(part_figures, options.folder), parts, options.processes)
     print(f"{options.folder}, float32, {PICTURES} pictures by another hand\n")
     print(table(report))
 
