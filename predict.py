@@ -10,8 +10,10 @@ from typing import List, Optional
 from cog import BasePredictor, CancelationException, Input, Path, concurrent
 
 from sam3_image.decode import require_download
+from sam3_image.report import log_to_stdout
 from sam3_image.request import Request
-from sam3_image.serving import Keeper, Service, Settings, errors_for_cog, take_over_process
+from sam3_image.serving import Service, errors_for_cog, take_over_process
+from sam3_image.settings import Settings
 
 
 class Predictor(BasePredictor):
@@ -19,13 +21,14 @@ class Predictor(BasePredictor):
 
     def setup(self) -> None:
         """Load the weights onto the device; fails with one line that says what to do."""
+        log_to_stdout()
         self.service = Service(Settings.from_environment(os.environ))
         take_over_process(self.service.folder, CancelationException)
-        self.keeper = Keeper(self.service)
+        self.service.start_caretaker()
 
     async def healthcheck(self) -> bool:
         """Return True while the device answers and files can be written."""
-        return self.keeper.healthy()
+        return self.service.healthy()
 
     # So many requests may wait and run. `cog build` reads the number; elsewhere the variable
     # COG_MAX_CONCURRENCY must say it.
@@ -119,7 +122,7 @@ class Predictor(BasePredictor):
         ),
         annotation_format: str = Input(
             default="none",
-            choices=["none", "coco", "rle", "polygon"],
+            choices=["none", "coco", "polygon", "rle"],
             description="Add annotations.json to the ZIP; with return_zip false, return the JSON alone",
         ),
         input_size_percent: int = Input(

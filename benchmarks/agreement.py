@@ -19,6 +19,7 @@ from demo_checkpoint.prompts import PromptMix, sample_prompt
 from demo_checkpoint.scenes import label_map, random_scene
 from sam3_image.masks import Detections
 from sam3_image.model import DEMO, Checkpoint, Find, Pick, Placement, Segmenter, Target
+from sam3_image.settings import Settings
 
 THRESHOLD = 0.5
 ASKED_OF_A_SCENE = 3  # two searches and a click
@@ -70,7 +71,8 @@ def compare(one: Segmenter, other: Segmenter, count: int) -> Agreement:
     same, ious = 0, []
     for pixels, question in questions(count):
         answers = [
-            model.segment(model.encode(pixels, model.side(100)), question) for model in (one, other)
+            model.segment(model.encode(model.prepare(pixels, model.side(100))), question)
+            for model in (one, other)
         ]
         overlaps = _overlaps(*answers)
         same += len(answers[0]) == len(answers[1]) == len(overlaps)
@@ -116,7 +118,9 @@ def main() -> None:
 
 
 def _placement(dtype: str) -> Placement:
-    return Placement.from_environment({**os.environ, "SAM3_DEVICE": "cpu", "SAM3_DTYPE": dtype})
+    return Placement.of(
+        Settings.from_environment({**os.environ, "SAM3_DEVICE": "cpu", "SAM3_DTYPE": dtype})
+    )
 
 
 if __name__ == "__main__":

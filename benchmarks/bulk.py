@@ -20,7 +20,8 @@ from benchmarks.table import Row
 from demo_checkpoint.drawing import draw
 from demo_checkpoint.scenes import random_scene
 from sam3_image.request import Request
-from sam3_image.serving import Service, Settings
+from sam3_image.serving import Service
+from sam3_image.settings import Settings
 
 DEMO = Path(__file__).resolve().parent.parent / "weights" / "demo"
 PROMPTS = ("red circle", "star")

@@ -82,7 +82,7 @@ def _model_alone(setup: Setup, service: Service, theirs: plain.Plain, rounds: in
     request = Find((CONCEPTS[0],), setup.threshold)
 
     def ours(number: int) -> None:
-        features = segmenter.encode(_fresh(pixels, number), side)
+        features = segmenter.encode(segmenter.prepare(_fresh(pixels, number), side))
         segmenter.segment(features, request)
 
     inputs = plain.preprocess(theirs.processor, Image.fromarray(pixels), text=CONCEPTS[0])
@@ -106,7 +106,9 @@ def _throughput(setup: Setup, service: Service, rounds: int) -> list[Row]:
         request = Find(tuple(CONCEPTS[:count]), setup.threshold)
 
         def once(number: int, request: Find = request) -> None:
-            segmenter.segment(segmenter.encode(_fresh(pixels, number), side), request)
+            segmenter.segment(
+                segmenter.encode(segmenter.prepare(_fresh(pixels, number), side)), request
+            )
 
         rates = []
         for number in range(WARM_UP + rounds):
@@ -126,7 +128,7 @@ def _batches(setup: Setup, service: Service, rounds: int) -> list[Row]:
     rates: dict[int, list[float]] = {count: [] for count in BATCHES}
     for turn in range(WARM_UP + rounds):
         for count in BATCHES:  # in turns: whatever else slows the device slows all of them
-            work = partial(segmenter.encode_squares, squares[:count])
+            work = partial(segmenter.encode_all, squares[:count])
             seconds = timed(work, setup.device)
             if turn >= WARM_UP:
                 rates[count].append(count / seconds)
@@ -170,7 +172,9 @@ def _predictions(
 def _threshold_for(service: Service, photo: Path, count: int) -> float:
     """Return a threshold between the scores of two instances, so that `count` are above it."""
     segmenter = service._segmenter
-    features = segmenter.encode(open_image(photo, Limits()).pixels, segmenter.side(100))
+    features = segmenter.encode(
+        segmenter.prepare(open_image(photo, Limits()).pixels, segmenter.side(100))
+    )
     scores = segmenter.segment(features, Find((CONCEPTS[0],), 0.0)).scores
     if len(scores) <= count:
         return 0.0

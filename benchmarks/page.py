@@ -15,7 +15,8 @@ from typing import Any
 import uvicorn
 
 from benchmarks import pictures
-from sam3_image.serving import Service, Settings
+from sam3_image.serving import Service
+from sam3_image.settings import Settings
 from sam3_image.web import WebSettings, create_app
 
 SIZE = (3000, 4000)  # height, width: 12 megapixels

@@ -17,8 +17,8 @@ import torch
 from benchmarks import pictures
 from benchmarks.around import ReadyMade
 from predict import Predictor as Real
-from sam3_image.masks import Detections, Maps
-from sam3_image.model import DEFAULT_REFERENCE, Features, Find, Square
+from sam3_image.masks import Detections, LowResMasks
+from sam3_image.model import DEFAULT_COMPATIBILITY, Features, Find, ModelInput
 
 COUNT = 5  # instances that each picture has
 
@@ -35,17 +35,24 @@ class StandIn:
         """Take everything that is no computation from a loaded segmenter."""
         self._real = real
         self._seconds = seconds
-        self._features: Features = real.encode(np.zeros((8, 8, 3), np.uint8), real.side(25))
+        self._features: Features = real.encode(
+            real.prepare(np.zeros((8, 8, 3), np.uint8), real.side(25))
+        )
         nothing: Any = None  # the parts that only the model's own pass would use
         self._finder = ReadyMade(
-            nothing, nothing, nothing, nothing, DEFAULT_REFERENCE, outputs=pictures.outputs(COUNT)
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+            DEFAULT_COMPATIBILITY,
+            outputs=pictures.outputs(COUNT),
         )
         self._found: dict[tuple[int, int], Detections] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
-    def encode_square(self, square: Square) -> Features:
+    def encode(self, square: ModelInput) -> Features:
         """Wait as a host waits for a GPU: without the processor and without Python's lock."""
         time.sleep(self._seconds)
         return replace(self._features, key=square.key, size=square.size)
@@ -61,7 +68,7 @@ class StandIn:
             steps = self._finder.steps(features, request, mask_threshold)
             (self._found[features.size],) = (torch.inference_mode()(step)() for step in steps)
         found = self._found[features.size]
-        assert isinstance(found.source, Maps)
+        assert isinstance(found.source, LowResMasks)
         maps = replace(found.source, values=found.source.values.copy())
         return [lambda: replace(found, source=maps)]
 

@@ -22,7 +22,8 @@ def main(what: str, since: str, folder: str) -> None:
 
         plain.load(folder)
     else:
-        from sam3_image.serving import Service, Settings
+        from sam3_image.serving import Service
+        from sam3_image.settings import Settings
 
         with contextlib.redirect_stdout(sys.stderr):
             Service(Settings.from_environment({"SAM3_WEIGHTS": folder, "SAM3_DEVICE": "cpu"}))

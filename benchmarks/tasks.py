@@ -41,7 +41,7 @@ def _ours(folder: str, pixels: NDArray[np.uint8], pick: bool) -> None:
     if not pick:  # without the other half, as if it were not in the file
         checkpoint = replace(checkpoint, config=checkpoint.config.detector_config)
     segmenter = Segmenter(checkpoint, Placement(torch.device("cpu"), torch.float32))
-    features = segmenter.encode(pixels, segmenter.side(100))
+    features = segmenter.encode(segmenter.prepare(pixels, segmenter.side(100)))
     segmenter.segment(features, Find(("red circle",), 1.0))
     if pick:
         segmenter.segment(features, Pick((Target(box=(100, 100, 500, 500)),), False))

@@ -19,7 +19,8 @@ from benchmarks import plain
 from benchmarks.measure import Spread, timed
 from benchmarks.table import Row
 from sam3_image.request import Request
-from sam3_image.serving import Service, Settings
+from sam3_image.serving import Service
+from sam3_image.settings import Settings
 
 CONCEPTS = tuple(
     f"{colour} {shape}"

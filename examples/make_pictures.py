@@ -18,7 +18,8 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_masks
 
 from sam3_image.request import Request
-from sam3_image.serving import Service, Settings
+from sam3_image.serving import Service
+from sam3_image.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENE = ROOT / "examples" / "shapes.png"

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
         OutputError,
         UserError,
     )
+    from sam3_image.instances import Instances
     from sam3_image.masks import Mask
-    from sam3_image.serving import Instances, Sam, load
+    from sam3_image.sam import Sam, load
 
 __all__ = [
     "CheckpointError",
@@ -35,7 +36,7 @@ __all__ = [
     "load",
 ]
 
-_PACKAGES = {"Instances": "serving", "Mask": "masks", "Sam": "serving", "load": "serving"}
+_PACKAGES = {"Instances": "instances", "Mask": "masks", "Sam": "sam", "load": "sam"}
 
 
 def __getattr__(name: str) -> Any:

@@ -141,10 +141,12 @@ def _predict(image: Path, request: Request, output: Path | None) -> Path:
     with contextlib.redirect_stdout(sys.stderr):
         # Imported late: torch takes seconds, and neither --help nor a wrong option needs it.
         from sam3_image.decode import silence_libtiff
-        from sam3_image.serving import Service, Settings
+        from sam3_image.report import log_to_stdout
+        from sam3_image.serving import Service
+        from sam3_image.settings import Settings
 
         silence_libtiff()
-
+        log_to_stdout()
         # Files of this machine are what a person at its terminal names.
         service = Service(Settings.from_environment(os.environ))
         result = service.run(image, request, _Bar()).path

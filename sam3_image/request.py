@@ -7,18 +7,18 @@ refused without the image is refused here, before a byte of it is decoded.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from sam3_image.crops import Looks
+from sam3_image.crops import CropOptions
 from sam3_image.errors import InputError, Options
 from sam3_image.masks import Selection
-from sam3_image.model import Prompts
+from sam3_image.model import VISUAL, Find, Pick, Prompts
 from sam3_image.output import Output
 
-PARTS: tuple[type[Options], ...] = (Prompts, Looks, Selection, Output)
+PARTS: tuple[type[Options], ...] = (Prompts, CropOptions, Selection, Output)
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Request:
     """Everything that one caller asks of one image; `Request()` asks with all defaults."""
 
     prompts: Prompts
-    looks: Looks
+    crops: CropOptions
     selection: Selection
     output: Output
 
@@ -44,11 +44,11 @@ class Request:
                 hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
                 raise InputError(f"{name} is not an input; {hint}")
         given = {name: value for name, value in inputs.items() if value is not None}
-        prompts, looks = Prompts(**_of(Prompts, given)), Looks(**_of(Looks, given))
-        looks.check_with(prompts)
+        prompts, crops = Prompts(**_of(Prompts, given)), CropOptions(**_of(CropOptions, given))
+        crops.check_with(prompts)
         return cls(
             prompts,
-            looks,
+            crops,
             Selection(**_of(Selection, given)),
             Output(**_of(Output, given)),
         )
@@ -66,6 +66,29 @@ class Request:
         return cls.from_inputs(
             **{name: value for name, value in inputs.items() if value != defaults.get(name)}
         )
+
+    def task(self, size: tuple[int, int]) -> Find | Pick:
+        """What the model is asked about an upright image of `size` (height, width) in pixels.
+
+        A reference image without a text means the reference alone, as exemplar boxes do. Raises
+        InputError for coordinates outside the image.
+        """
+        task = self.prompts.on(size)
+        if (
+            isinstance(task, Find)
+            and self.crops.reference_image is not None
+            and not self.prompts.given("prompt", "prompts")
+        ):
+            return replace(task, concepts=(VISUAL,))
+        return task
+
+    def check_size(self, size: tuple[int, int], max_tiles: int) -> None:
+        """Raise InputError for what an image of `size` (height, width) in pixels cannot be asked.
+
+        max_tiles: how many tiles one request may ask for.
+        """
+        self.output.check_size(size)
+        self.crops.check_size(size, max_tiles)
 
     @classmethod
     def inputs(cls) -> dict[str, FieldInfo]:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3_image.masks.detections import Detections
-from sam3_image.masks.sources import Maps
-from sam3_image.output.render import Canvas, Pixels, Style
+from sam3_image.masks.sources import LowResMasks
+from sam3_image.output.canvas import Canvas, Pixels, Style
 
 Bools = NDArray[np.bool_]
 
@@ -34,7 +34,7 @@ def instances_of(
             box[:] = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
     return Detections(
         size=size,
-        source=Maps(np.array(masks, dtype=np.float32).reshape(count, *size), 0.5, size),
+        source=LowResMasks(np.array(masks, dtype=np.float32).reshape(count, *size), 0.5, size),
         boxes=boxes,
         scores=np.linspace(0.95, 0.55, count, dtype=np.float32),
         presence=np.full(count, 0.97, dtype=np.float32),

@@ -74,7 +74,7 @@ def differences(segmenter: Segmenter) -> dict[str, float]:
 
 @torch.inference_mode()
 def _features(segmenter: Segmenter, picture: int) -> Features:
-    return segmenter.encode(INPUTS[f"picture{picture}"], segmenter.side(100))
+    return segmenter.encode(segmenter.prepare(INPUTS[f"picture{picture}"], segmenter.side(100)))
 
 
 def _text(text: str) -> str:

@@ -20,15 +20,15 @@ from pycocotools.cocoeval import COCOeval
 from sam3_image.masks import polygons, rle
 from sam3_image.masks.detections import Detections
 from sam3_image.masks.mask import Mask
-from sam3_image.output import annotations, png
-from sam3_image.output.annotations import Annotations
+from sam3_image.output import formats, png
+from sam3_image.output.formats import Annotations
 from tests.drawn_instances import Bools, disc, filled, instances_of, many_masks, photo, ring
 
 # pycocotools 2.0.11 makes NumPy 2 warn at every decoding.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 SIZES = [(60, 80), (97, 61), (1, 40), (40, 1), (1, 1)]
-VALIDATOR = jsonschema.Draft202012Validator(annotations.schema())
+VALIDATOR = jsonschema.Draft202012Validator(formats.schema())
 
 
 def annotated(found: Detections, annotation_format: str) -> dict[str, Any]:
@@ -191,8 +191,8 @@ def test_nothing_found_is_an_empty_list_that_loads(tmp_path: Path, annotation_fo
 
 
 def test_the_schema_is_sound_and_refuses_what_is_not_ours() -> None:
-    jsonschema.Draft202012Validator.check_schema(annotations.schema())
-    for annotation_format in annotations.FORMATS[1:]:
+    jsonschema.Draft202012Validator.check_schema(formats.schema())
+    for annotation_format in formats.FORMATS:
         document = annotated(instances_of([ring((30, 40), (15, 20), 9)]), annotation_format)
         listed = document["annotations" if annotation_format == "coco" else "instances"]
         for change in ({"score": 1.5}, {"box": [1, 2, 3]}, {"surprise": 1}, {"area": -1}):

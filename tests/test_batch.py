@@ -21,7 +21,8 @@ from sam3_image.batch import Segment
 from sam3_image.batch.job import digest
 from sam3_image.batch.schema import metadata_of
 from sam3_image.request import Request
-from sam3_image.serving import Service, Settings
+from sam3_image.serving import Service
+from sam3_image.settings import Settings
 from tests.batch_run import rows
 from tests.cog_server import REPOSITORY, pixels
 from tests.second_scenes import arranged, random_picture

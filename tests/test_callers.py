@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from sam3_image.serving.queue import THREADS
+from sam3_image.serving.scheduler import THREADS
 from tests.callers import Question, ask, problems, together
 from tests.cog_server import SLOTS, CogServer, Result, data_url, png
 from tests.fault_tools import SLOW, assert_one_line, assert_works, start, worker, workspace

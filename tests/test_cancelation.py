@@ -15,7 +15,7 @@ from tests.cog_server import REPOSITORY
 STILLBORN = textwrap.dedent(
     """
     import threading
-    from sam3_image.serving.under_cog import _survive_cancelation
+    from sam3_image.serving.cog_adapter import _survive_cancelation
 
     class Cancel(BaseException):
         pass

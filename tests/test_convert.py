@@ -63,7 +63,7 @@ def answers(folder: Path, pick: bool = True) -> list[np.ndarray]:
     """Boxes and scores of a search, and scores of a pick, on one noisy picture."""
     segmenter = Segmenter(Checkpoint.open(folder), CPU)
     pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
-    features = segmenter.encode(pixels, segmenter.side(100))
+    features = segmenter.encode(segmenter.prepare(pixels, segmenter.side(100)))
     found = segmenter.segment(features, Find(("circle",), 0.0))
     given = [found.boxes, found.scores]
     if pick:

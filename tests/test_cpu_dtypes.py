@@ -13,6 +13,7 @@ from sam3_image.model import Placement, Segmenter
 from sam3_image.model.processor import Processor
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.products import Int8Linear
+from sam3_image.settings import Settings
 
 QUESTIONS = 9
 ZEN4 = Processor("AuthenticAMD", frozenset({"avx512_bf16", "avx512_vnni"}))
@@ -23,7 +24,7 @@ has_int8 = pytest.mark.skipif(not Processor.here().has_int8, reason="no VNNI")
 
 
 def placement(dtype: str) -> Placement:
-    return Placement.from_environment({"SAM3_DEVICE": "cpu", "SAM3_DTYPE": dtype})
+    return Placement.of(Settings.from_environment({"SAM3_DEVICE": "cpu", "SAM3_DTYPE": dtype}))
 
 
 @pytest.fixture(scope="module")

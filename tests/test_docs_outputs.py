@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sam3_image.decode.image import Image
-from sam3_image.output.export import write
+from sam3_image.output.files import save
 from sam3_image.output.options import Output
 from tests.cog_server import REPOSITORY
 from tests.drawn_instances import disc, instances_of, photo, ring
@@ -54,7 +54,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = instances_of(MASKS, concepts=["ring", "star"], prompts=[0, 1])
     for command in COMMANDS:
         output, name = options(command)
-        shutil.move(write(Image(PIXELS, "PNG"), found, output, folder / "new"), folder / name)
+        shutil.move(save(Image(PIXELS, "PNG"), found, output, folder / "new"), folder / name)
     return folder
 
 

@@ -12,10 +12,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from sam3_image.model.compatibility import META
 from sam3_image.model.device import Placement
-from sam3_image.model.reference import META
 from sam3_image.model.weights.checkpoint import Checkpoint
-from sam3_image.model.weights.loading import Reading
+from sam3_image.model.weights.loading import WeightsLoader
 from tests.cog_server import REPOSITORY
 from tests.hub import TOKEN, Hub
 
@@ -71,7 +71,7 @@ def test_stores_what_images_use_in_bfloat16_with_the_licence(
     assert all("prompt_encoder" in name or "shared_image_embedding" in name for name in exact)
     assert all(torch.equal(tensor, full[name].to(tensor.dtype)) for name, tensor in stored.items())
     checkpoint = Checkpoint.open(target)
-    weights = checkpoint.weights(Reading(checkpoint.files, CPU))
+    weights = checkpoint.weights(WeightsLoader(checkpoint.files, CPU))
     checkpoint.tracker(weights, checkpoint.detector(weights, META))
 
 

@@ -19,10 +19,10 @@ from PIL import Image as Pillow
 from sam3_image.decode.image import Image
 from sam3_image.errors import InputError, OutputError
 from sam3_image.output import png
-from sam3_image.output.export import write
+from sam3_image.output.canvas import Style
+from sam3_image.output.files import save
+from sam3_image.output.images import PICTURE_FORMATS
 from sam3_image.output.options import Output
-from sam3_image.output.pictures import PICTURE_FORMATS
-from sam3_image.output.render import Style
 from tests.drawn_instances import disc, instances_of, overlay, photo, ring
 
 SIZE = (90, 130)
@@ -45,7 +45,7 @@ def members(path: Path) -> dict[str, bytes]:
 
 
 def test_the_default_is_a_zip_of_masks_best_first(tmp_path: Path) -> None:
-    path = write(IMAGE, FOUND, Output(), tmp_path)
+    path = save(IMAGE, FOUND, Output(), tmp_path)
     files = members(path)
     assert list(files) == ["mask_000.png", "mask_001.png", "mask_002.png"]
     for content, mask in zip(files.values(), MASKS, strict=True):
@@ -56,7 +56,7 @@ def test_the_default_is_a_zip_of_masks_best_first(tmp_path: Path) -> None:
 
 def test_the_drop_in_result_byte_for_byte(tmp_path: Path) -> None:
     """What the first eight inputs give by default, and nothing else, whatever is added later."""
-    files = members(write(IMAGE, FOUND, Output(save_overlay=True), tmp_path))
+    files = members(save(IMAGE, FOUND, Output(save_overlay=True), tmp_path))
     tinted = IMAGE.pixels.copy()
     tinted[INSIDE] = np.floor((IMAGE.pixels[INSIDE] + np.array([0.0, 255.0, 0.0])) / 2)
     assert files == {
@@ -68,20 +68,20 @@ def test_the_drop_in_result_byte_for_byte(tmp_path: Path) -> None:
 @pytest.mark.parametrize("extra", [{}, {"annotation_format": "coco"}, {"apply_mask": True}])
 def test_what_is_new_does_not_touch_what_was_there(tmp_path: Path, extra: dict) -> None:
     (tmp_path / "more").mkdir()
-    plain = members(write(IMAGE, FOUND, Output(save_overlay=True), tmp_path))
-    more = members(write(IMAGE, FOUND, Output(save_overlay=True, **extra), tmp_path / "more"))
+    plain = members(save(IMAGE, FOUND, Output(save_overlay=True), tmp_path))
+    more = members(save(IMAGE, FOUND, Output(save_overlay=True, **extra), tmp_path / "more"))
     assert {name: more[name] for name in plain} == plain
     assert list(more)[: len(plain)] == list(plain)
 
 
 def test_equal_results_are_equal_bytes(tmp_path: Path) -> None:
     output = Output(save_overlay=True, mask_color="distinct", show_labels=True)
-    first = write(IMAGE, FOUND, output, tmp_path).read_bytes()
-    assert write(IMAGE, FOUND, output, tmp_path).read_bytes() == first
+    first = save(IMAGE, FOUND, output, tmp_path).read_bytes()
+    assert save(IMAGE, FOUND, output, tmp_path).read_bytes() == first
 
 
 def test_zip_members_are_stored_not_packed_again(tmp_path: Path) -> None:
-    with zipfile.ZipFile(write(IMAGE, FOUND, Output(), tmp_path)) as archive:
+    with zipfile.ZipFile(save(IMAGE, FOUND, Output(), tmp_path)) as archive:
         for entry in archive.infolist():
             assert entry.compress_type == zipfile.ZIP_STORED
             assert entry.external_attr >> 16 & 0o777 == 0o644
@@ -90,39 +90,37 @@ def test_zip_members_are_stored_not_packed_again(tmp_path: Path) -> None:
 
 def test_more_masks_than_the_backlog_keep_their_order(tmp_path: Path) -> None:
     masks = [disc(SIZE, (y, 60), 3) for y in range(80)]
-    files = members(write(IMAGE, instances_of(masks), Output(), tmp_path))
+    files = members(save(IMAGE, instances_of(masks), Output(), tmp_path))
     assert list(files) == [f"mask_{index:03}.png" for index in range(80)]
     for content, mask in zip(files.values(), masks, strict=True):
         assert np.array_equal(read(content) > 0, mask)
 
 
 def test_nothing_found_is_a_result(tmp_path: Path) -> None:
-    assert members(write(IMAGE, NONE, Output(), tmp_path)) == {}
-    overlay = read(write(IMAGE, NONE, Output(return_zip=False), tmp_path).read_bytes())
+    assert members(save(IMAGE, NONE, Output(), tmp_path)) == {}
+    overlay = read(save(IMAGE, NONE, Output(return_zip=False), tmp_path).read_bytes())
     assert np.array_equal(overlay, IMAGE.pixels)
-    black = read(
-        write(IMAGE, NONE, Output(return_zip=False, mask_only=True), tmp_path).read_bytes()
-    )
+    black = read(save(IMAGE, NONE, Output(return_zip=False, mask_only=True), tmp_path).read_bytes())
     assert black.shape == SIZE
     assert not black.any()
-    alone = write(IMAGE, NONE, Output(return_zip=False, annotation_format="rle"), tmp_path)
+    alone = save(IMAGE, NONE, Output(return_zip=False, annotation_format="rle"), tmp_path)
     assert json.loads(alone.read_bytes())["instances"] == []
 
 
 def test_mask_only_is_white_on_black_png(tmp_path: Path) -> None:
-    path = write(IMAGE, FOUND, Output(return_zip=False, mask_only=True), tmp_path)
+    path = save(IMAGE, FOUND, Output(return_zip=False, mask_only=True), tmp_path)
     assert path.name == "mask.png"
     assert np.array_equal(read(path.read_bytes()), np.where(INSIDE, 255, 0))
 
 
 @pytest.mark.parametrize(("name", "form"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP")])
 def test_pictures_come_in_the_format_asked_for(tmp_path: Path, name: str, form: str) -> None:
-    path = write(IMAGE, FOUND, Output(return_zip=False, output_format=name), tmp_path)
+    path = save(IMAGE, FOUND, Output(return_zip=False, output_format=name), tmp_path)
     assert path.name == f"overlay.{name}"
     with Pillow.open(path) as picture:
         assert (picture.format, picture.mode) == (form, "RGB")
         assert picture.size == SIZE[::-1]
-    zipped = members(write(IMAGE, FOUND, Output(save_overlay=True, output_format=name), tmp_path))
+    zipped = members(save(IMAGE, FOUND, Output(save_overlay=True, output_format=name), tmp_path))
     assert list(zipped)[-1] == f"overlay.{name}"
     assert zipped[f"overlay.{name}"] == path.read_bytes()
 
@@ -132,7 +130,7 @@ def test_lossy_pictures_are_close_to_the_exact_one(tmp_path: Path) -> None:
     image = Image(np.broadcast_to(smooth, (*SIZE, 3)).copy(), "PNG")
     exact = overlay(image.pixels, FOUND, Style()).astype(int)
     for name in ("jpg", "webp"):
-        path = write(image, FOUND, Output(return_zip=False, output_format=name), tmp_path)
+        path = save(image, FOUND, Output(return_zip=False, output_format=name), tmp_path)
         assert np.abs(read(path.read_bytes()) - exact).mean() < 4, name
 
 
@@ -146,7 +144,7 @@ def test_a_jpeg_is_what_pillow_would_have_written() -> None:
 @pytest.mark.parametrize("name", ["png", "webp"])
 def test_a_cutout_is_transparent_outside_and_exact_inside(tmp_path: Path, name: str) -> None:
     output = Output(return_zip=False, apply_mask=True, output_format=name)
-    path = write(IMAGE, FOUND, output, tmp_path)
+    path = save(IMAGE, FOUND, output, tmp_path)
     assert path.name == f"cutout.{name}"
     picture = read(path.read_bytes())
     assert np.array_equal(picture[..., 3], np.where(INSIDE, 255, 0))
@@ -156,7 +154,7 @@ def test_a_cutout_is_transparent_outside_and_exact_inside(tmp_path: Path, name: 
 def test_a_jpeg_cutout_is_white_outside(tmp_path: Path) -> None:
     flat = Image(np.full((*SIZE, 3), (200, 30, 60), np.uint8), "PNG")
     output = Output(return_zip=False, apply_mask=True, output_format="jpg")
-    picture = read(write(flat, FOUND, output, tmp_path).read_bytes()).astype(int)
+    picture = read(save(flat, FOUND, output, tmp_path).read_bytes()).astype(int)
     blocks = np.zeros(SIZE, bool)  # JPEG's 8×8 blocks that the objects reach into
     for y, x in product(range(0, SIZE[0], 8), range(0, SIZE[1], 8)):
         blocks[y : y + 8, x : x + 8] = INSIDE[y : y + 8, x : x + 8].any()
@@ -167,7 +165,7 @@ def test_a_jpeg_cutout_is_white_outside(tmp_path: Path) -> None:
 
 def test_a_zip_can_hold_everything(tmp_path: Path) -> None:
     output = Output(save_overlay=True, apply_mask=True, annotation_format="polygon")
-    names = list(members(write(IMAGE, FOUND, output, tmp_path)))
+    names = list(members(save(IMAGE, FOUND, output, tmp_path)))
     assert names[3:] == ["overlay.png", "cutout.png", "annotations.json"]
 
 
@@ -225,15 +223,15 @@ def test_a_format_too_small_for_the_image_is_refused_before_any_work(tmp_path: P
     size = (20, 16_384)
     wide, found = Image(photo(size), "PNG"), instances_of([disc(size, (9, 99), 9)])
     with pytest.raises(InputError, match=r"at most 16383 pixels a side.*16384×20"):
-        write(wide, found, Output(return_zip=False, output_format="webp"), tmp_path)
-    path = write(wide, found, Output(return_zip=False, output_format="jpg"), tmp_path)
+        save(wide, found, Output(return_zip=False, output_format="webp"), tmp_path)
+    path = save(wide, found, Output(return_zip=False, output_format="jpg"), tmp_path)
     assert read(path.read_bytes()).shape == (*size, 3)
 
 
 @pytest.mark.parametrize("output", [Output(), Output(return_zip=False)])
 def test_a_vanished_folder_is_an_output_error(tmp_path: Path, output: Output) -> None:
     with pytest.raises(OutputError, match=r"cannot be written to .*gone .*choose another"):
-        write(IMAGE, FOUND, output, tmp_path / "gone")
+        save(IMAGE, FOUND, output, tmp_path / "gone")
 
 
 # macOS has no such file; Linux, where the container and CI run, always has.
@@ -244,7 +242,7 @@ def test_a_vanished_folder_is_an_output_error(tmp_path: Path, output: Output) ->
 def test_a_full_disk_is_an_output_error(tmp_path: Path, output: Output, name: str) -> None:
     (tmp_path / name).symlink_to("/dev/full")
     with pytest.raises(OutputError, match=r"No space left.*free some disk space"):
-        write(IMAGE, FOUND, output, tmp_path)
+        save(IMAGE, FOUND, output, tmp_path)
 
 
 def test_memory_does_not_grow_with_the_number_of_instances(tmp_path: Path) -> None:
@@ -254,7 +252,7 @@ def test_memory_does_not_grow_with_the_number_of_instances(tmp_path: Path) -> No
     image = Image(np.zeros((*size, 3), np.uint8), "PNG")
     output = Output(save_overlay=True, annotation_format="rle")
     tracemalloc.start()
-    write(image, found, output, tmp_path)
+    save(image, found, output, tmp_path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     all_masks = 60 * size[0] * size[1]
@@ -263,9 +261,9 @@ def test_memory_does_not_grow_with_the_number_of_instances(tmp_path: Path) -> No
 
 def test_no_thread_outlives_a_result_or_a_failure(tmp_path: Path) -> None:
     before = threading.active_count()
-    write(IMAGE, FOUND, Output(), tmp_path)
+    save(IMAGE, FOUND, Output(), tmp_path)
     with pytest.raises(OutputError):
-        write(IMAGE, FOUND, Output(), tmp_path / "gone")
+        save(IMAGE, FOUND, Output(), tmp_path / "gone")
     assert threading.active_count() == before
 
 

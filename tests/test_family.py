@@ -26,8 +26,8 @@ from transformers import (
 from sam3_image.cli import main
 from sam3_image.errors import CheckpointError, InputError
 from sam3_image.model import Find, Pick, Placement, Segmenter, Target
+from sam3_image.model.compatibility import TRANSFORMERS
 from sam3_image.model.preprocess import pixel_values
-from sam3_image.model.reference import TRANSFORMERS
 from sam3_image.model.weights.checkpoint import Checkpoint
 from tests.cog_server import REPOSITORY, CogServer
 
@@ -104,14 +104,18 @@ def test_finds_what_transformers_finds(
     )
     with torch.inference_mode():
         outputs = plain(pixel_values=pixel_values(pixels, side), **tokens)
-    found = segmenter.segment(segmenter.encode(pixels, side), Find(("red",), 0.0))
+    found = segmenter.segment(
+        segmenter.encode(segmenter.prepare(pixels, side)), Find(("red",), 0.0)
+    )
     scores = outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid()
     np.testing.assert_allclose(found.scores, scores[0].sort(descending=True)[0], atol=1e-5)
 
 
 def test_several_files_hold_both_halves(sharded: Path) -> None:
     segmenter = Segmenter(Checkpoint.open(sharded), CPU)
-    features = segmenter.encode(np.zeros((30, 40, 3), dtype=np.uint8), segmenter.side(100))
+    features = segmenter.encode(
+        segmenter.prepare(np.zeros((30, 40, 3), dtype=np.uint8), segmenter.side(100))
+    )
     assert len(segmenter.segment(features, Pick((Target(box=(1, 1, 9, 9)),), True))) == 3
 
 

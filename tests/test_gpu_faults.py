@@ -22,7 +22,8 @@ START = textwrap.dedent(
     import torch
     from sam3_image.errors import MemoryLimitError
     from sam3_image.request import Request
-    from sam3_image.serving import Service, Settings
+    from sam3_image.serving import Service
+from sam3_image.settings import Settings
 
     settings = Settings.from_environment({"SAM3_WEIGHTS": sys.argv[1], "SAM3_DEVICE": "cuda"})
     service = Service(settings)

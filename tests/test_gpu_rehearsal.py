@@ -22,10 +22,11 @@ from transformers import Sam3VideoConfig, Sam3VideoModel
 from transformers.models.sam3.modeling_sam3 import Sam3DetrDecoder
 
 from sam3_image.model import Find, Pick, Placement, Segmenter, Target, finder, picker, segmenter
-from sam3_image.model.encoder import Square
+from sam3_image.model.encoder import ModelInput
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.download import is_for_video
-from sam3_image.model.weights.loading import Reading, Weights, target
+from sam3_image.model.weights.loading import Weights, WeightsLoader, target
+from sam3_image.settings import Settings
 
 CUDA = torch.device("cuda:0")
 SIZE = (600, 800)
@@ -36,7 +37,7 @@ POINT = (100.0, 100.0)
 class FakeCheckpoint(Checkpoint):
     """SAM 3 at full size, with the demo's tokenizer and weights without values."""
 
-    def weights(self, reading: Reading) -> Weights:
+    def weights(self, reading: WeightsLoader) -> Weights:
         placement: Placement = reading  # type: ignore[assignment]
         with torch.device("meta"):
             shapes = Sam3VideoModel(Sam3VideoConfig()).state_dict()
@@ -123,7 +124,7 @@ def rehearsed(request: pytest.FixtureRequest, weights: Path) -> Iterator[Segment
 def features(rehearsed: Segmenter, side: int = 1008) -> Any:
     rehearsed._finder.detector.detr_decoder.grid = side // 14
     pixels = torch.zeros((1, 3, side, side), dtype=torch.uint8)
-    return rehearsed.encode_square(Square(f"square-{side}", SIZE, pixels))
+    return rehearsed.encode(ModelInput(f"square-{side}", SIZE, pixels))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,9 @@ def test_parts_of_a_picture_are_encoded_together(rehearsed: Segmenter) -> None:
     count = rehearsed._encoder.batch(side)
     assert count > 1
     with torch.inference_mode():
-        parts = rehearsed._encoder.encode_all([Square(f"{n}", SIZE, pixels) for n in range(count)])
+        parts = rehearsed._encoder.encode_all(
+            [ModelInput(f"{n}", SIZE, pixels) for n in range(count)]
+        )
     assert {part.hidden.shape for part in parts} == {(1, 1024, 48, 48)}
 
 
@@ -198,7 +201,7 @@ def test_weights_go_to_the_device_in_the_dtype_they_are_used_in(
 ) -> None:
     """On torch's meta device, which takes the same way through the reader as a GPU."""
     placement = Placement(torch.device("meta"), dtype)
-    found = Reading([weights / "model.safetensors"], placement).weights()
+    found = WeightsLoader([weights / "model.safetensors"], placement).weights()
     assert not found.not_finite
     for name, tensor in found.tensors.items():
         assert tensor.device.type == "meta"
@@ -213,6 +216,8 @@ def test_the_default_dtype_is_what_the_gpu_has_natively(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
-    assert Placement.from_environment({}) == Placement(torch.device("cuda"), dtype)
-    named = Placement.from_environment({"SAM3_DEVICE": "cuda:0", "SAM3_DTYPE": "float16"})
+    assert Placement.of(Settings.from_environment({})) == Placement(torch.device("cuda"), dtype)
+    named = Placement.of(
+        Settings.from_environment({"SAM3_DEVICE": "cuda:0", "SAM3_DTYPE": "float16"})
+    )
     assert named == Placement(CUDA, torch.float16)

@@ -14,6 +14,7 @@ import pytest
 
 from sam3_image.errors import CheckpointError
 from sam3_image.model.weights.checkpoint import Checkpoint
+from sam3_image.settings import Settings
 from tests.cog_server import CogServer, png
 
 IMAGE = png(np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8))
@@ -136,7 +137,7 @@ def test_no_pickle_is_loaded(tiny_weights: Path, tmp_path: Path, name: str) -> N
         if file.suffix != ".safetensors":
             (folder / file.name).write_bytes(file.read_bytes())
     (folder / name).write_bytes(pickle.dumps(_Bomb(trace)))
-    placement = Placement.from_environment({"SAM3_DEVICE": "cpu"})
+    placement = Placement.of(Settings.from_environment({"SAM3_DEVICE": "cpu"}))
     with pytest.raises(CheckpointError) as caught:
         Segmenter(Checkpoint.open(folder), placement)
     assert "\n" not in str(caught.value)

@@ -22,6 +22,7 @@ from sam3_image.decode import formats
 from sam3_image.decode.image import Limits, decode, open_image
 from sam3_image.decode.limits import available_memory
 from sam3_image.errors import ImageError, UserError
+from sam3_image.settings import Settings
 from tests import image_bombs, image_corpus
 from tests.cog_server import REPOSITORY
 
@@ -87,16 +88,16 @@ def test_defaults_accept_a_hundred_megapixels(tmp_path: Path) -> None:
 
 
 def test_limits_from_the_environment() -> None:
-    assert Limits.from_environment({}) == Limits()
-    assert Limits.from_environment({"SAM3_MAX_PIXELS": ""}) == Limits()
+    assert Limits.of(Settings.from_environment({})) == Limits()
+    assert Limits.of(Settings.from_environment({"SAM3_MAX_PIXELS": ""})) == Limits()
     given = {"SAM3_MAX_PIXELS": "1_000", "SAM3_MAX_SIDE": "50", "SAM3_MAX_BYTES": " 7 "}
-    assert Limits.from_environment(given) == Limits(pixels=1000, side=50, bytes=7)
+    assert Limits.of(Settings.from_environment(given)) == Limits(pixels=1000, side=50, bytes=7)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1e9", "1000000001", "1.5", "9" * 5000])
 def test_a_bad_limit_is_named(text: str) -> None:
     with pytest.raises(UserError, match=r"SAM3_MAX_SIDE is .* from 1 to 1,000,000,000") as caught:
-        Limits.from_environment({"SAM3_MAX_SIDE": text})
+        Limits.of(Settings.from_environment({"SAM3_MAX_SIDE": text}))
     assert len(str(caught.value)) < 200
 
 

@@ -17,7 +17,13 @@ from sam3_image.model.device import Placement
 from sam3_image.model.weights import loading
 from sam3_image.model.weights.checkpoint import DETECTOR_NAMES, TRACKER_NAMES
 from sam3_image.model.weights.download import store
-from sam3_image.model.weights.loading import FLOAT32_PARTS, Loaded, Reading, load, weight_files
+from sam3_image.model.weights.loading import (
+    FLOAT32_PARTS,
+    Loaded,
+    WeightsLoader,
+    load,
+    weight_files,
+)
 
 KINDS = [Sam3Model, Sam3TrackerModel]
 TENSOR = "detector_model.dot_product_scoring.query_proj.weight"
@@ -26,7 +32,7 @@ NAME = TENSOR.removeprefix("detector_model.")
 
 def loaded(kind: type, folder: Path, dtype: torch.dtype = torch.float32) -> Loaded:
     config = copy.deepcopy(Sam3VideoConfig.from_pretrained(folder))
-    reading = Reading(weight_files(folder), Placement(torch.device("cpu"), dtype))
+    reading = WeightsLoader(weight_files(folder), Placement(torch.device("cpu"), dtype))
     names = TRACKER_NAMES if kind is Sam3TrackerModel else DETECTOR_NAMES
     return load(kind, config, reading.weights(), names)
 
@@ -64,9 +70,9 @@ def test_the_size_of_pieces_makes_no_difference(
     weights: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ):
     placement = Placement(torch.device("cpu"), dtype)
-    whole = Reading(weight_files(weights), placement).weights().tensors
+    whole = WeightsLoader(weight_files(weights), placement).weights().tensors
     monkeypatch.setattr(loading, "PIECE_BYTES", 1000)
-    small = Reading(weight_files(weights), placement).weights().tensors
+    small = WeightsLoader(weight_files(weights), placement).weights().tensors
     assert whole.keys() == small.keys()
     assert all(torch.equal(tensor, small[name]) for name, tensor in whole.items())
 
@@ -95,7 +101,7 @@ def test_numbers_of_an_unknown_kind_are_refused(tmp_path: Path):
     path = tmp_path / "model.safetensors"
     save_file({"weight": torch.zeros(4).to(torch.float8_e4m3fn)}, path)
     with pytest.raises(CheckpointError, match="F8_E4M3"):
-        Reading([path], Placement(torch.device("cpu"), torch.float32)).weights()
+        WeightsLoader([path], Placement(torch.device("cpu"), torch.float32)).weights()
 
 
 @pytest.fixture

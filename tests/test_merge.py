@@ -7,21 +7,21 @@ import math
 import numpy as np
 import pytest
 
+from sam3_image.crops.detection import CropDetection
 from sam3_image.crops.merge import merge
-from sam3_image.crops.seen import Seen
 from sam3_image.crops.windows import Box
-from sam3_image.masks import Mask, Packed
+from sam3_image.masks import Mask, PackedMask
 
 SIZE = (400, 600)
 TILE = 200  # so that neighbours overlap by 50
 
 
-def whole(box: tuple[int, int, int, int], score: float) -> Seen:
+def whole(box: tuple[int, int, int, int], score: float) -> CropDetection:
     """A filled rectangle that one look holds whole."""
     x0, y0, x1, y1 = box
     inside = np.ones((y1 - y0, x1 - x0), dtype=bool)
     around: Box = (float(x0), float(y0), float(x1), float(y1))
-    return Seen(
+    return CropDetection(
         prompt=0,
         concept="red",
         score=score,
@@ -31,7 +31,7 @@ def whole(box: tuple[int, int, int, int], score: float) -> Seen:
         area=inside.size,
         depth=math.inf,
         consistent=True,
-        packed=Packed.of(Mask(inside, y0, x0, SIZE)),
+        packed=PackedMask.of(Mask(inside, y0, x0, SIZE)),
     )
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from sam3_image.model.compatibility import META, TRANSFORMERS, Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.prompts import Find
-from sam3_image.model.reference import META, TRANSFORMERS, Reference
 from sam3_image.model.segmenter import Segmenter
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.convert import convert
@@ -44,7 +44,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return Checkpoint.open(folder)
 
 
-def differences(checkpoint: Checkpoint, reference: Reference) -> dict[str, float]:
+def differences(checkpoint: Checkpoint, reference: Compatibility) -> dict[str, float]:
     return meta_oracle.differences(Segmenter(checkpoint, CPU, reference=reference))
 
 
@@ -85,7 +85,7 @@ def test_transformers_way_has_none_of_them(checkpoint: Checkpoint) -> None:
 def test_scores_and_boxes_as_users_see_them(checkpoint: Checkpoint) -> None:
     segmenter = Segmenter(checkpoint, CPU, reference=META)
     pixels = meta_oracle.INPUTS["picture0"]
-    features = segmenter.encode(pixels, segmenter.side(100))
+    features = segmenter.encode(segmenter.prepare(pixels, segmenter.side(100)))
     found = segmenter.segment(features, Find(("a red car",), 0.0))
     scores = meta_oracle.EXPECTED["text.scores"][0]
     order = (-scores).argsort()

@@ -16,15 +16,15 @@ from PIL import Image as Pillow
 from pycocotools import mask as coco_masks
 
 from sam3_image.errors import InputError
-from sam3_image.output import annotations
+from sam3_image.output import formats
+from sam3_image.output.images import PICTURE_FORMATS
 from sam3_image.output.options import Output
-from sam3_image.output.pictures import PICTURE_FORMATS
 from tests.cog_server import CogServer, pixels, png
 from tests.second_scenes import arranged
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-VALIDATOR = jsonschema.Draft202012Validator(annotations.schema())
+VALIDATOR = jsonschema.Draft202012Validator(formats.schema())
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 
 # Threshold 0 and a limit: three instances on any weights, also random ones.
@@ -42,7 +42,7 @@ def combinations() -> list[dict[str, Any]]:
         "apply_mask": on_off,
         "show_labels": on_off,
         "output_format": PICTURE_FORMATS,
-        "annotation_format": annotations.FORMATS,
+        "annotation_format": formats.CHOICES,
     }
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
 

@@ -21,9 +21,9 @@ from transformers import Sam3TrackerModel, Sam3TrackerProcessor
 from benchmarks import plain
 from demo_checkpoint.as_meta import image_embeddings, set_epsilon
 from sam3_image.masks.detections import Detections
+from sam3_image.model.compatibility import META, TRANSFORMERS, Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.prompt_inputs import Prompts
-from sam3_image.model.reference import META, TRANSFORMERS, Reference
 from sam3_image.model.segmenter import Segmenter
 from sam3_image.model.weights.checkpoint import Checkpoint
 from tests import second_scenes
@@ -40,12 +40,12 @@ NUMBERS = 1e-5
 
 
 @pytest.fixture(scope="module", params=[TRANSFORMERS, META], ids=lambda mode: mode.name)
-def reference(request: pytest.FixtureRequest) -> Reference:
+def reference(request: pytest.FixtureRequest) -> Compatibility:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def ours(weights: Path, reference: Reference) -> Callable[..., Detections]:
+def ours(weights: Path, reference: Compatibility) -> Callable[..., Detections]:
     segmenter = Segmenter(Checkpoint.open(weights), CPU, reference=reference)
     assert segmenter._picker is not None
     give_memory_embedding(segmenter._picker.tracker)
@@ -53,19 +53,19 @@ def ours(weights: Path, reference: Reference) -> Callable[..., Detections]:
     def run(image: Image.Image, mask_threshold: float = 0.5, **fields: Any) -> Detections:
         pixels = np.array(image)
         request = Prompts(**fields).on(pixels.shape[:2])
-        features = segmenter.encode(pixels, segmenter.side(100))
+        features = segmenter.encode(segmenter.prepare(pixels, segmenter.side(100)))
         return segmenter.segment(features, request, mask_threshold)
 
     return run
 
 
 @pytest.fixture(scope="module")
-def detector(weights: Path, reference: Reference) -> plain.Plain:
+def detector(weights: Path, reference: Compatibility) -> plain.Plain:
     return plain.load(weights, as_meta=reference is META)
 
 
 @pytest.fixture(scope="module")
-def tracker(weights: Path, reference: Reference) -> tuple[Any, Any]:
+def tracker(weights: Path, reference: Compatibility) -> tuple[Any, Any]:
     model = Sam3TrackerModel.from_pretrained(weights).eval()
     give_memory_embedding(model)
     if reference is META:
@@ -97,7 +97,9 @@ def assert_equal(mine: Detections, theirs: dict[str, torch.Tensor], image: Image
     return sum(int((a.full() != b.astype(bool)).sum()) for a, b in pairs)
 
 
-def test_text(ours: Callable[..., Detections], detector: plain.Plain, reference: Reference) -> None:
+def test_text(
+    ours: Callable[..., Detections], detector: plain.Plain, reference: Compatibility
+) -> None:
     differing = compared = 0
     for seed in SEEDS:
         image, _ = scene(seed)
@@ -143,7 +145,7 @@ def test_exemplar_boxes(
 
 
 def test_a_text_alone_is_answered_the_same_to_the_last_digits(
-    ours: Callable[..., Detections], detector: plain.Plain, reference: Reference
+    ours: Callable[..., Detections], detector: plain.Plain, reference: Compatibility
 ) -> None:
     """Without boxes transformers' way passes none on; Meta's has the CLS token in their place."""
     image, _ = scene(3)
@@ -163,7 +165,7 @@ def test_a_text_alone_is_answered_the_same_to_the_last_digits(
 def test_pick(
     ours: Callable[..., Detections],
     tracker: tuple[Any, Any],
-    reference: Reference,
+    reference: Compatibility,
     kind: str,
     multimask: bool,
 ) -> None:

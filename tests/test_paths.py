@@ -16,10 +16,10 @@ import torch
 
 from benchmarks import plain
 from demo_checkpoint.measure import match_ious
+from sam3_image.model.compatibility import META
 from sam3_image.model.device import Placement
 from sam3_image.model.finder import CHUNK
 from sam3_image.model.prompts import Find
-from sam3_image.model.reference import META
 from sam3_image.model.segmenter import Segmenter
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.download import store
@@ -76,7 +76,7 @@ def test_all_paths_find_the_same_instances(
 
 def answers(segmenter: Segmenter, pixels: np.ndarray, names: list[str]) -> Iterator[np.ndarray]:
     """The masks (N, H, W) of each name, all asked in one request."""
-    features = segmenter.encode(pixels, segmenter.side(100))
+    features = segmenter.encode(segmenter.prepare(pixels, segmenter.side(100)))
     request = Find(tuple(names), THRESHOLD)
     found = segmenter.segment(features, request)
     masks = [mask.full() for mask in found.masks()]

@@ -11,13 +11,14 @@ from transformers import CLIPTokenizer
 
 import sam3_image
 from sam3_image.errors import InputError, UserError
+from sam3_image.model.compatibility import META, TRANSFORMERS, Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.prompts import Find
-from sam3_image.model.reference import META, TRANSFORMERS, Reference
 from sam3_image.model.segmenter import Segmenter
 from sam3_image.model.texts import clean
 from sam3_image.model.weights.checkpoint import Checkpoint
-from sam3_image.serving import Service, Settings
+from sam3_image.serving import Service
+from sam3_image.settings import Settings
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 # As typed → as read. ftfy and HTML act on the first ones and leave the others alone.
@@ -56,7 +57,9 @@ def test_a_text_is_read_as_meta_reads_it(weights: Path, typed: str) -> None:
 
 def test_only_meta_s_way_cleans_a_text_up(segmenter: Segmenter) -> None:
     """What is cached and answered is the text as it was read; what is shown, as it was typed."""
-    features = segmenter.encode(np.zeros((40, 50, 3), dtype=np.uint8), segmenter.side(100))
+    features = segmenter.encode(
+        segmenter.prepare(np.zeros((40, 50, 3), dtype=np.uint8), segmenter.side(100))
+    )
     texts = segmenter._texts
     one, other = (segmenter.segment(features, Find((text,), 0.0)) for text in ("ﬁsh", "fish"))
     assert set(one.concepts) == {"ﬁsh"}
@@ -86,7 +89,9 @@ def test_the_token_of_a_picture_is_computed_once_for_all_texts(tiny_weights: Pat
     segmenter = Segmenter(Checkpoint.open(tiny_weights), CPU, reference=META)
     runs = []
     segmenter._finder.detector.geometry_encoder.register_forward_hook(lambda *_: runs.append(1))
-    features = segmenter.encode(np.zeros((40, 50, 3), dtype=np.uint8), segmenter.side(100))
+    features = segmenter.encode(
+        segmenter.prepare(np.zeros((40, 50, 3), dtype=np.uint8), segmenter.side(100))
+    )
     for texts in ("abcdef", "gh"):  # more than one chunk, and another request
         segmenter.segment(features, Find(tuple(texts), 0.0))
     assert len(runs) == 1
@@ -96,9 +101,9 @@ def test_the_token_of_a_picture_is_computed_once_for_all_texts(tiny_weights: Pat
     ("value", "expected"),
     [(None, META), ("  ", META), ("meta", META), ("transformers", TRANSFORMERS)],
 )
-def test_the_environment_chooses(value: str | None, expected: Reference) -> None:
+def test_the_environment_chooses(value: str | None, expected: Compatibility) -> None:
     environment = {} if value is None else {"SAM3_REFERENCE": value}
-    assert Reference.from_environment(environment) is expected
+    assert Compatibility.of(Settings.from_environment(environment)) is expected
 
 
 @pytest.mark.parametrize("name", ["Meta", "hf", "1"])

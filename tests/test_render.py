@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sam3_image.output import colors, render
+from sam3_image.output.canvas import Style
 from sam3_image.output.labels import LONGEST_LABEL, MOST_HIDDEN, Lettering
-from sam3_image.output.render import Style
 from tests.drawn_instances import (
     canvas_of,
     disc,

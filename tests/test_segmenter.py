@@ -10,10 +10,10 @@ import torch
 from transformers import Sam3Model, Sam3VideoConfig
 
 from sam3_image.model.cache import TensorCache
+from sam3_image.model.compatibility import TRANSFORMERS
 from sam3_image.model.device import Placement
 from sam3_image.model.preprocess import pixel_values
 from sam3_image.model.prompts import Find, Pick, Target
-from sam3_image.model.reference import TRANSFORMERS
 from sam3_image.model.segmenter import CacheBudget, Segmenter
 from sam3_image.model.weights.checkpoint import Checkpoint
 
@@ -33,9 +33,9 @@ def picture(seed: int = 0, size: tuple[int, int] = (90, 120)) -> np.ndarray:
 def test_the_same_picture_is_encoded_once(segmenter: Segmenter) -> None:
     segmenter.forget()
     side = segmenter.side(100)
-    first = segmenter.encode(picture(), side)
-    again = segmenter.encode(picture().copy(), side)
-    other = segmenter.encode(picture(1), side)
+    first = segmenter.encode(segmenter.prepare(picture(), side))
+    again = segmenter.encode(segmenter.prepare(picture().copy(), side))
+    other = segmenter.encode(segmenter.prepare(picture(1), side))
     assert (first.cached, again.cached, other.cached) == (False, True, False)
     assert torch.equal(first.hidden, again.hidden)
     assert not torch.equal(first.hidden, other.hidden)
@@ -43,8 +43,8 @@ def test_the_same_picture_is_encoded_once(segmenter: Segmenter) -> None:
 
 def test_another_resolution_is_another_encoding(segmenter: Segmenter) -> None:
     segmenter.forget()
-    full = segmenter.encode(picture(), segmenter.side(100))
-    half = segmenter.encode(picture(), segmenter.side(50))
+    full = segmenter.encode(segmenter.prepare(picture(), segmenter.side(100)))
+    half = segmenter.encode(segmenter.prepare(picture(), segmenter.side(50)))
     assert not half.cached
     assert half.hidden.shape[-1] * 2 == full.hidden.shape[-1]
 
@@ -65,7 +65,7 @@ def test_every_resolution_equals_transformers_configured_for_it(
     )
     with torch.inference_mode():
         outputs = plain(pixel_values=pixel_values(picture(), side), **tokens)
-    ours = segmenter.segment(segmenter.encode(picture(), side), RED)
+    ours = segmenter.segment(segmenter.encode(segmenter.prepare(picture(), side)), RED)
     scores = outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid()
     order = scores[0].argsort(descending=True, stable=True)
     np.testing.assert_allclose(ours.scores, scores[0, order], atol=1e-5)
@@ -82,7 +82,7 @@ def test_resolutions_are_whole_windows(segmenter: Segmenter) -> None:
 
 def test_several_concepts_equal_the_same_one_by_one(segmenter: Segmenter) -> None:
     names = ["red circle", "blue star", "a", "green", "ring", "red circle"]  # more than one chunk
-    features = segmenter.encode(picture(), segmenter.side(100))
+    features = segmenter.encode(segmenter.prepare(picture(), segmenter.side(100)))
     together = segmenter.segment(features, Find(tuple(names), 0.0))
     for index, name in enumerate(names):
         alone = segmenter.segment(features, Find((name,), 0.0))
@@ -94,7 +94,7 @@ def test_several_concepts_equal_the_same_one_by_one(segmenter: Segmenter) -> Non
 
 
 def test_both_tasks_share_one_backbone(segmenter: Segmenter) -> None:
-    features = segmenter.encode(picture(), segmenter.side(100))
+    features = segmenter.encode(segmenter.prepare(picture(), segmenter.side(100)))
     segmenter.segment(features, Pick((Target(points=((5.0, 5.0),), labels=(1,)),), False))
     assert segmenter._picker is not None
     detector, tracker = segmenter._finder.detector, segmenter._picker.tracker
@@ -103,7 +103,7 @@ def test_both_tasks_share_one_backbone(segmenter: Segmenter) -> None:
 
 @pytest.mark.parametrize("percent", [50, 100])
 def test_pick_works_at_every_resolution(segmenter: Segmenter, percent: int) -> None:
-    features = segmenter.encode(picture(), segmenter.side(percent))
+    features = segmenter.encode(segmenter.prepare(picture(), segmenter.side(percent)))
     targets = (Target(box=(10.0, 10.0, 50.0, 60.0)), Target(box=(60.0, 10.0, 90.0, 60.0)))
     assert len(segmenter.segment(features, Pick(targets, False))) == 2
     three = segmenter.segment(features, Pick(targets[:1], True))
@@ -113,7 +113,7 @@ def test_pick_works_at_every_resolution(segmenter: Segmenter, percent: int) -> N
 
 def test_half_precision_runs_through_every_path(tiny_weights: Path) -> None:
     half = Segmenter(Checkpoint.open(tiny_weights), Placement(CPU.device, torch.bfloat16))
-    features = half.encode(picture(), half.side(100))
+    features = half.encode(half.prepare(picture(), half.side(100)))
     exemplar = Find(("a",), 0.0, ((1.0, 1.0, 50.0, 50.0),), (1,))
     for request in (RED, exemplar, Pick((Target(box=(1.0, 1.0, 50.0, 50.0)),), True)):
         found = half.segment(features, request)
@@ -124,7 +124,7 @@ def test_half_precision_runs_through_every_path(tiny_weights: Path) -> None:
 def test_caches_stay_within_their_budget(tiny_weights: Path) -> None:
     segmenter = Segmenter(Checkpoint.open(tiny_weights), CPU, CacheBudget(150_000, 20_000))
     for seed in range(6):
-        features = segmenter.encode(picture(seed), segmenter.side(100))
+        features = segmenter.encode(segmenter.prepare(picture(seed), segmenter.side(100)))
         segmenter.segment(features, Find((f"circle {seed}",), 0.0))
         assert segmenter._features.used <= 150_000
         assert segmenter._texts.cache.used <= 20_000

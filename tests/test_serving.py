@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from sam3_image.errors import MemoryLimitError
-from sam3_image.serving.device_thread import DeviceThread
-from sam3_image.serving.ledger import Ledger
-from sam3_image.serving.queue import CanceledError, HostPool, Job
+from sam3_image.serving.memory import MemoryBudget
+from sam3_image.serving.scheduler import CanceledError, DeviceExecutor, HostPool, Job
 
 SECONDS = 20
 
@@ -28,8 +27,8 @@ def pool() -> Iterator[HostPool]:
 
 
 @pytest.fixture
-def device() -> Iterator[DeviceThread]:
-    made = DeviceThread(lambda: None)
+def device() -> Iterator[DeviceExecutor]:
+    made = DeviceExecutor(lambda: None)
     yield made
     made.close()
 
@@ -142,7 +141,7 @@ def test_work_runs_in_the_context_of_its_caller(pool: HostPool) -> None:
 # The device thread
 
 
-def test_requests_take_turns_on_the_device(pool: HostPool, device: DeviceThread) -> None:
+def test_requests_take_turns_on_the_device(pool: HostPool, device: DeviceExecutor) -> None:
     """Eight pieces of one request do not come before the one piece of another."""
     order: list[str] = []
     long_began, short_waits = threading.Event(), threading.Event()
@@ -170,19 +169,19 @@ def test_requests_take_turns_on_the_device(pool: HostPool, device: DeviceThread)
 
 def test_a_lack_of_memory_is_that_request_s_alone() -> None:
     forgotten: list[int] = []
-    device = DeviceThread(lambda: forgotten.append(threading.get_ident()))
+    device = DeviceExecutor(lambda: forgotten.append(threading.get_ident()))
     with pytest.raises(MemoryLimitError, match="smaller image"):
         device.run(lambda: torch.empty(1 << 50))
     assert device.run(lambda: threading.get_ident()) == forgotten[0]  # on the device's own thread
     device.close()
 
 
-def test_work_on_the_device_may_ask_for_the_device(device: DeviceThread) -> None:
+def test_work_on_the_device_may_ask_for_the_device(device: DeviceExecutor) -> None:
     assert device.run(lambda: device.run(lambda: 1)) == 1
 
 
 def test_a_device_that_hangs_is_lost_and_comes_back() -> None:
-    device, go = DeviceThread(lambda: None, limit=0.2), threading.Event()
+    device, go = DeviceExecutor(lambda: None, limit=0.2), threading.Event()
     assert device.probe(lambda: True)
     thread = threading.Thread(target=lambda: device.run(lambda: go.wait(SECONDS)))
     thread.start()
@@ -198,9 +197,9 @@ def test_a_device_that_hangs_is_lost_and_comes_back() -> None:
 # Memory
 
 
-def claimed(ledger: Ledger, pool: HostPool, needed: int, work: Blocked) -> Job[Any]:
+def claimed(ledger: MemoryBudget, pool: HostPool, needed: int, work: Blocked) -> Job[Any]:
     def take(job: Job[Any]) -> Any:
-        with ledger.claim(job) as claim:
+        with ledger.claim(job.check, job.report.waited) as claim:
             lack = claim.take(needed)
             return work(job) if lack is None else lack
 
@@ -208,7 +207,7 @@ def claimed(ledger: Ledger, pool: HostPool, needed: int, work: Blocked) -> Job[A
 
 
 def test_memory_promised_to_one_request_is_not_promised_to_another(pool: HostPool) -> None:
-    ledger = Ledger(available=lambda: 1000)
+    ledger = MemoryBudget(available=lambda: 1000)
     first, second = Blocked(), Blocked()
     one = claimed(ledger, pool, 600, first)
     assert first.began.wait(SECONDS)
@@ -222,12 +221,12 @@ def test_memory_promised_to_one_request_is_not_promised_to_another(pool: HostPoo
 
 
 def test_what_can_never_fit_is_refused_at_once(pool: HostPool) -> None:
-    ledger = Ledger(available=lambda: 1000)
+    ledger = MemoryBudget(available=lambda: 1000)
     assert claimed(ledger, pool, 1001, Blocked()).result(SECONDS) == 1000
 
 
 def test_small_requests_pass_a_large_one_that_waits_for_memory(pool: HostPool) -> None:
-    ledger = Ledger(available=lambda: 1000)
+    ledger = MemoryBudget(available=lambda: 1000)
     holder, large, small = Blocked(), Blocked(), Blocked()
     three = HostPool(threads=3)
     jobs = [claimed(ledger, three, 600, holder)]
@@ -243,10 +242,14 @@ def test_small_requests_pass_a_large_one_that_waits_for_memory(pool: HostPool) -
 
 def test_requests_that_need_more_while_they_hold_some_do_not_wait_forever() -> None:
     """Each has an image and wants a second one, for which there is room after the other's end."""
-    ledger, pool, held = Ledger(available=lambda: 1000), HostPool(threads=2), threading.Barrier(2)
+    ledger, pool, held = (
+        MemoryBudget(available=lambda: 1000),
+        HostPool(threads=2),
+        threading.Barrier(2),
+    )
 
     def work(job: Job[int | None]) -> int | None:
-        with ledger.claim(job) as claim:
+        with ledger.claim(job.check, job.report.waited) as claim:
             assert claim.take(400) is None
             held.wait(SECONDS)
             lack = claim.take(300)
@@ -259,7 +262,7 @@ def test_requests_that_need_more_while_they_hold_some_do_not_wait_forever() -> N
 
 
 def test_a_request_that_waits_for_memory_can_be_canceled(pool: HostPool) -> None:
-    ledger = Ledger(available=lambda: 1000)
+    ledger = MemoryBudget(available=lambda: 1000)
     first = Blocked()
     one = claimed(ledger, pool, 600, first)
     assert first.began.wait(SECONDS)

@@ -14,13 +14,16 @@ from tests.cog_server import REPOSITORY
 PACKAGE = REPOSITORY / "sam3_image"
 # From the bottom to the top; what shares a line does not import each other.
 ORDER = (
-    ("errors",),
+    ("errors", "report"),
+    ("settings",),
     ("decode",),
     ("masks",),
     ("model",),
     ("output", "crops"),
-    ("request",),
+    ("request", "instances"),
+    ("pipeline",),
     ("serving",),
+    ("sam",),
     ("__init__", "cli", "web"),
     ("batch",),
 )
@@ -108,7 +111,7 @@ def test_nothing_imports_in_a_circle_within_a_package() -> None:
 
 def test_a_newcomer_finds_the_place_of_a_thing() -> None:
     found = [p for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()]
-    assert len(found) <= 12
+    assert len(found) <= 20
     folders = {path.name for path in found if path.is_dir()}
     text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+)/` \|", text, re.M)) == folders

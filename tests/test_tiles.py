@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sam3_image.crops import Exemplar, Eye, Looks, count, find_in_parts
-from sam3_image.crops.looks import Question
-from sam3_image.crops.seen import seen
+from sam3_image.crops import CropOptions, CropRunner, Exemplar, count, find_in_crops
+from sam3_image.crops.detection import crop_detections
+from sam3_image.crops.runner import Question
 from sam3_image.crops.windows import Window, grid
 from sam3_image.errors import InputError
-from sam3_image.masks import Detections, Maps
+from sam3_image.masks import Detections, LowResMasks
 from sam3_image.model.prompts import Find
 from tests.drawn_instances import disc
 
@@ -40,10 +40,13 @@ class StandIn:
     def batch(self, side: int) -> int:
         return 4
 
-    def encode(self, pixels: NDArray[np.uint8], side: int) -> Any:
+    def prepare(self, pixels: NDArray[np.uint8], side: int) -> Any:
         return pixels
 
-    def encode_all(self, crops: Sequence[NDArray[np.uint8]], side: int) -> Any:
+    def encode(self, image: Any) -> Any:
+        return image
+
+    def encode_all(self, crops: Sequence[Any]) -> Any:
         self.passes.append(len(crops))
         return crops
 
@@ -66,7 +69,9 @@ class StandIn:
             boxes.append((x, y, x + w, y + h))
         return Detections.of(
             size=(height, width),
-            source=Maps(np.array(maps, np.float32).reshape(-1, CELLS, CELLS), 0.5, (height, width)),
+            source=LowResMasks(
+                np.array(maps, np.float32).reshape(-1, CELLS, CELLS), 0.5, (height, width)
+            ),
             boxes=np.array(boxes, np.float32).reshape(-1, 4),
             scores=np.linspace(0.9, 0.8, len(boxes), dtype=np.float32),
             presence=np.ones(len(boxes), np.float32),
@@ -93,8 +98,8 @@ def found_in(
     pixels: NDArray[np.uint8], tile_size: int, names: tuple[str, ...] = ("red",), **options: Any
 ) -> tuple[Detections, StandIn]:
     model = StandIn()
-    eye = Eye(model, SIDE, 0.5)
-    return find_in_parts(eye, pixels, Find(names, 0.5), tile_size=tile_size, **options), model
+    runner = CropRunner(model, SIDE, 0.5)
+    return find_in_crops(runner, pixels, Find(names, 0.5), tile_size=tile_size, **options), model
 
 
 def assert_each_once(found: Detections, masks: Sequence[Any], least: float = 0.85) -> None:
@@ -161,7 +166,7 @@ def test_nothing_to_find_is_an_empty_answer() -> None:
 def test_a_tile_as_large_as_the_picture_is_the_plain_look() -> None:
     pixels, _ = drawn((300, 400), [("red", 100, 100, 60)])
     found, model = found_in(pixels, 400)
-    assert isinstance(found.source, Maps)
+    assert isinstance(found.source, LowResMasks)
     assert model.passes == []
 
 
@@ -185,7 +190,7 @@ def test_tiles_cover_the_picture_and_overlap_by_a_quarter(
 def test_progress_counts_every_tile() -> None:
     pixels, _ = drawn((300, 500), [("red", 100, 100, 60)])
     told: list[tuple[int, int]] = []
-    found_in(pixels, 128, looked=lambda done, total, _: told.append((done, total)))
+    found_in(pixels, 128, tile_done=lambda done, total, _: told.append((done, total)))
     total = count((300, 500), 128)
     assert told == [(done, total) for done in range(1, total + 1)]
 
@@ -195,8 +200,12 @@ def test_what_is_found_in_the_strip_is_dropped_and_the_rest_is_where_it_was() ->
     pixels, masks = drawn((300, 400), [("red", 300, 200, 90), ("red", 60, 60, 70)])
     exemplar = Exemplar(reference, (60, 60, 140, 140))
     model = StandIn()
-    found = find_in_parts(
-        Eye(model, SIDE, 0.5), pixels, Find(("red",), 0.5), tile_size=None, references=[exemplar]
+    found = find_in_crops(
+        CropRunner(model, SIDE, 0.5),
+        pixels,
+        Find(("red",), 0.5),
+        tile_size=None,
+        references=[exemplar],
     )
     assert_each_once(found, masks)
     (request,) = model.asked
@@ -215,7 +224,7 @@ def test_across_the_edge_of_the_strip_the_larger_part_decides(
     maps[0, 20:60, x0:x1] = 1
     found = Detections.of(
         size=(100, 190),
-        source=Maps(maps, 0.5, (100, 190)),
+        source=LowResMasks(maps, 0.5, (100, 190)),
         boxes=np.array([[x0, 20, x1, 60]], np.float32),
         scores=np.array([0.9], np.float32),
         presence=np.ones(1, np.float32),
@@ -224,7 +233,7 @@ def test_across_the_edge_of_the_strip_the_larger_part_decides(
     )
     window = Window.whole((100, 100))
     question = Question(np.zeros((100, 190, 3), np.uint8), Find(("red",), 0.5), window, (0,), 90)
-    own = list(seen(question, found, (100, 100)))
+    own = list(crop_detections(question, found, (100, 100)))
     assert len(own) == kept
     for one in own:
         mask = one.packed.mask()
@@ -235,7 +244,7 @@ def test_an_exemplar_is_shown_to_the_tiles_that_do_not_hold_it() -> None:
     pixels, masks = drawn((400, 900), [("red", 60, 60, 50), ("red", 800, 300, 50)])
     model = StandIn()
     request = Find(("red",), 0.5, ((35, 35, 85, 85), (775, 275, 825, 325)), (1, 0))
-    found = find_in_parts(Eye(model, SIDE, 0.5), pixels, request, tile_size=256)
+    found = find_in_crops(CropRunner(model, SIDE, 0.5), pixels, request, tile_size=256)
     assert_each_once(found, masks)
     assert {len(one.boxes) for one in model.asked} == {2}
     assert {one.labels for one in model.asked} == {(1, 0), (0, 1)}
@@ -255,15 +264,15 @@ def test_an_exemplar_is_shown_to_the_tiles_that_do_not_hold_it() -> None:
 )
 def test_what_is_not_accepted_is_one_line(inputs: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(InputError) as caught:
-        Looks(**inputs)
+        CropOptions(**inputs)
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_too_many_tiles_are_refused_with_the_size_that_fits() -> None:
-    looks, size = Looks(tile_size=64), (3000, 4000)
+    looks, size = CropOptions(tile_size=64), (3000, 4000)
     with pytest.raises(InputError, match=r"tile_size is 64, .* at most 400 are accepted") as caught:
         looks.check_size(size, 400)
     fits = int(str(caught.value).partition("at least ")[2].split()[0])
-    Looks(tile_size=fits).check_size(size, 400)
+    CropOptions(tile_size=fits).check_size(size, 400)
     assert count(size, fits - 1) > 400

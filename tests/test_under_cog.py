@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sam3_image.errors import InputError
-from sam3_image.serving.under_cog import errors_for_cog
+from sam3_image.serving.cog_adapter import errors_for_cog
 
 
 @pytest.mark.parametrize("word", ["cancelled", "CancelledError", "the flight was cancelled twice"])

@@ -25,6 +25,7 @@ from sam3_image.batch.sources import Source
 from sam3_image.errors import UserError
 from sam3_image.model import Source as Weights
 from sam3_image.model import locate
+from sam3_image.settings import Settings
 
 DONE, WITH_ERRORS, REFUSED, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 # Variables that decide about results, beside the weights.
@@ -66,7 +67,7 @@ class _Run:
     begun = False
 
     def main(self, wanted: Any) -> int:
-        weights = locate(Weights.from_environment(os.environ)).resolve()
+        weights = locate(Weights.of(Settings.from_environment(os.environ))).resolve()
         metadata = _metadata(wanted.inputs, weights)
         source = Source.open(wanted.source, wanted.column)
         with Folder(wanted.out.absolute()).driven() as folder:

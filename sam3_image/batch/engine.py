@@ -7,8 +7,10 @@ from pathlib import Path
 
 from sam3_image.batch.job import Job
 from sam3_image.decode import Image
+from sam3_image.instances import Instances
 from sam3_image.request import Request
-from sam3_image.serving import Instances, Service, Settings
+from sam3_image.serving import Service
+from sam3_image.settings import Settings
 
 # Of one image at full size: its prompts share them, and no image comes twice.
 KEPT_FEATURES = 160 << 20

@@ -21,7 +21,7 @@ from sam3_image.batch.schema import Row
 from sam3_image.decode import Image
 from sam3_image.errors import InputError, shown
 from sam3_image.masks import Detections, Mask
-from sam3_image.output import Output, write
+from sam3_image.output import Output, save
 
 FORMATS = ("parquet", "coco", "zip")
 BATCH = 64  # rows in memory at once
@@ -149,7 +149,7 @@ def _zips(folder: Folder) -> Path:
             found = detections(row)
             # Masks need the size of the picture and not its pixels, which are not at hand.
             pixels = np.broadcast_to(np.uint8(0), (*found.size, 3))
-            os.replace(write(Image(pixels, "none"), found, Output(), Path(half)), path)
+            os.replace(save(Image(pixels, "none"), found, Output(), Path(half)), path)
     return target
 
 

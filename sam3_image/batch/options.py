@@ -14,6 +14,7 @@ from sam3_image.decode import Limits
 from sam3_image.errors import InputError, shown
 from sam3_image.output import Output
 from sam3_image.request import Request
+from sam3_image.settings import Settings
 
 # Boxes and points lie in one image, and a task that needs them goes with them.
 OF_ONE_IMAGE = ("task", "boxes", "box_labels", "points", "point_labels", "multimask_output")
@@ -100,7 +101,7 @@ def parse_export(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _content(address: str) -> bytes:
     """Return the bytes of an image that belongs to the request; raises UserError."""
-    reader = Reader(Limits.from_environment(os.environ))
+    reader = Reader(Limits.of(Settings.from_environment(os.environ)))
     found = reader.read(Item(address if scheme(address) else os.path.abspath(address)))
     if isinstance(found, bytes):
         return found

@@ -11,9 +11,11 @@ import pyarrow as pa
 
 from sam3_image.batch import options, schema
 from sam3_image.batch.items import Item, Reader
+from sam3_image.decode import Limits
 from sam3_image.errors import InputError, UserError, shown
 from sam3_image.request import Request
-from sam3_image.serving import Service, Settings
+from sam3_image.serving import Service
+from sam3_image.settings import Settings
 
 
 class Segment:
@@ -52,7 +54,7 @@ class Segment:
         self._request = Request.from_inputs(**inputs)
         self._service = Service(settings, say=lambda _: None)
         self._service.check(self._request)
-        self._reader = Reader(settings.limits)
+        self._reader = Reader(Limits.of(settings))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Return the table with the columns of the results; raises InputError for its column."""

@@ -23,6 +23,7 @@ from sam3_image.batch.job import SHOWN_ERRORS, Engine, Found, Job, Manifest, Sha
 from sam3_image.batch.marks import Mark
 from sam3_image.decode import Image, Limits
 from sam3_image.errors import MemoryLimitError, UserError
+from sam3_image.settings import Settings
 
 READ_AHEAD = 2  # images that are read beforehand, beside those that are decoded beforehand
 ROWS_BEHIND = 1  # images whose rows are made while the model works; each holds its pixels
@@ -39,7 +40,7 @@ class ShardWorker:
         self._job = job
         tempfile.tempdir = str(job.folder.temporary)
         self._engine = (job.engine or _load)(job)
-        self._reader = Reader(Limits.from_environment(job.environment), job.root)
+        self._reader = Reader(Limits.of(Settings.from_environment(job.environment)), job.root)
         self._ahead = job.decoders + READ_AHEAD
         self._openers = ThreadPoolExecutor(self._ahead, "open")
         self._decoding = threading.Semaphore(job.decoders)

@@ -1,13 +1,21 @@
-"""Several looks at one picture: tiles, a closer look at each instance, exemplars from elsewhere.
+"""Several looks at one image: tiles, a closer look at each instance, exemplars from elsewhere.
 
 They ask the model often and merge its answers; they do not change it.
 """
 
-from sam3_image.crops.looks import Eye
-from sam3_image.crops.options import Looks
-from sam3_image.crops.parts import find_in_parts
+from sam3_image.crops.find import find_in_crops
+from sam3_image.crops.options import CropOptions
 from sam3_image.crops.reference import Exemplar
-from sam3_image.crops.second_look import refine
+from sam3_image.crops.refine import refine
+from sam3_image.crops.runner import CropModel, CropRunner
 from sam3_image.crops.windows import count
 
-__all__ = ["Exemplar", "Eye", "Looks", "count", "find_in_parts", "refine"]
+__all__ = [
+    "CropModel",
+    "CropOptions",
+    "CropRunner",
+    "Exemplar",
+    "count",
+    "find_in_crops",
+    "refine",
+]

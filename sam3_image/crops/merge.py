@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sam3_image.crops.seen import Seen, hull, shared
+from sam3_image.crops.detection import CropDetection, hull, shared
 from sam3_image.crops.windows import Box
 
 # Share of the smaller of two masks that lies in the other one from which they are one object.
@@ -25,11 +25,13 @@ EQUAL = 0.5
 class Merged:
     """kept: each object once. doubtful: what another look has to decide, best score first."""
 
-    kept: list[Seen]
-    doubtful: list[Seen]
+    kept: list[CropDetection]
+    doubtful: list[CropDetection]
 
 
-def merge(tiles: Iterable[Seen], overview: Iterable[Seen], tile_size: int) -> Merged:
+def merge(
+    tiles: Iterable[CropDetection], overview: Iterable[CropDetection], tile_size: int
+) -> Merged:
     """Combine what the tiles and the look at the whole picture saw of one concept.
 
     An object no longer than the tiles' overlap lies whole in one tile at least, so of these only
@@ -40,7 +42,7 @@ def merge(tiles: Iterable[Seen], overview: Iterable[Seen], tile_size: int) -> Me
     overlap = tile_size // 4
     seen = list(tiles)
     kept = unique(one for one in seen if one.whole)
-    doubtful: list[Seen] = []
+    doubtful: list[CropDetection] = []
     for one in unique([one for one in overview if one.consistent and one.extent > overlap]):
         kept, alone = _with_overview(kept, one, overlap)
         if alone and one.extent <= tile_size / 2:
@@ -52,7 +54,7 @@ def merge(tiles: Iterable[Seen], overview: Iterable[Seen], tile_size: int) -> Me
     return Merged(kept, sorted(doubtful, key=lambda one: -one.score))
 
 
-def unique(instances: Iterable[Seen]) -> list[Seen]:
+def unique(instances: Iterable[CropDetection]) -> list[CropDetection]:
     """Keep, of instances that are one object, the one with the best score."""
     ordered = sorted(instances, key=lambda one: -one.score)
     boxes = np.array([one.around for one in ordered], dtype=np.float32).reshape(-1, 4)
@@ -66,14 +68,14 @@ def unique(instances: Iterable[Seen]) -> list[Seen]:
     return [ordered[index] for index in kept]
 
 
-def same(one: Seen, other: Seen) -> bool:
+def same(one: CropDetection, other: CropDetection) -> bool:
     """Whether two masks show one object: half of the smaller one lies in the other."""
     return shared(one, other) >= SAME * min(one.area, other.area)
 
 
-def groups(doubtful: Iterable[Seen]) -> list[tuple[Seen, Box]]:
+def groups(doubtful: Iterable[CropDetection]) -> list[tuple[CropDetection, Box]]:
     """Return pieces that overlap as one: the best of them, and the box around all."""
-    found: list[list[Seen]] = []
+    found: list[list[CropDetection]] = []
     for one in doubtful:
         mine = [group for group in found if any(shared(one, other) for other in group)]
         found = [group for group in found if group not in mine]
@@ -82,7 +84,9 @@ def groups(doubtful: Iterable[Seen]) -> list[tuple[Seen, Box]]:
     return [(first, hull(one.around for one in group)) for first, group in best]
 
 
-def _with_overview(kept: list[Seen], one: Seen, overlap: float) -> tuple[list[Seen], bool]:
+def _with_overview(
+    kept: list[CropDetection], one: CropDetection, overlap: float
+) -> tuple[list[CropDetection], bool]:
     """Weigh one instance of the overview; returns those of the tiles, and if it is one more."""
     common = [shared(one, other) for other in kept]
     for index, (count, other) in enumerate(zip(common, kept, strict=True)):
@@ -97,7 +101,7 @@ def _with_overview(kept: list[Seen], one: Seen, overlap: float) -> tuple[list[Se
     return [other for part, other in zip(inside, kept, strict=True) if not part], True
 
 
-def _cut(parts: list[Seen], one: Seen, overlap: float) -> bool:
+def _cut(parts: list[CropDetection], one: CropDetection, overlap: float) -> bool:
     """Whether what tiles took for objects are parts of `one` that they cut.
 
     What is longer than the overlap need not lie whole in any tile, and a model that sees half an
@@ -106,5 +110,5 @@ def _cut(parts: list[Seen], one: Seen, overlap: float) -> bool:
     return bool(parts) and all(part.extent > overlap and part.score < one.score for part in parts)
 
 
-def _within(one: Seen, other: Seen) -> bool:
+def _within(one: CropDetection, other: CropDetection) -> bool:
     return shared(one, other) >= SAME * one.area

@@ -1,4 +1,4 @@
-"""How a picture is looked at: the inputs of `predict()` that ask for more than one look."""
+"""The inputs of `predict()` that ask for more than one look at the image."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pydantic import Field, PrivateAttr
 
 from sam3_image.crops.windows import count
 from sam3_image.errors import InputError, Options, shown
-from sam3_image.model import VISUAL, Box, Find, Pick, Prompts, fit_boxes, read_boxes
+from sam3_image.model import Box, Prompts, fit_boxes, read_boxes
 
 SMALLEST, LARGEST = 64, 4096
 MAX_REFERENCES = 8  # in the strip beside the picture each has its share of the height
 
 
-class Looks(Options):
+class CropOptions(Options):
     """The inputs of `predict()` about several looks, with their names and defaults.
 
     reference_image: a path, the bytes of a file, a Pillow image, or RGB uint8 (H, W, 3).
@@ -104,22 +104,11 @@ class Looks(Options):
             "where the server runs)."
         )
 
-    def ask(self, prompts: Prompts, size: tuple[int, int]) -> Find | Pick:
-        """Return what is asked of an upright image of `size` (height, width) in pixels.
-
-        A reference without a text means the reference alone, as with boxes. Raises InputError for
-        coordinates outside the image.
-        """
-        asked = prompts.on(size)
-        if self._boxes and isinstance(asked, Find) and not prompts.given("prompt", "prompts"):
-            return Find((VISUAL,), asked.threshold, asked.boxes, asked.labels)
-        return asked
-
     def references(self, size: tuple[int, int]) -> Sequence[Box]:
         """Return the reference's boxes; `size` is its (height, width). Raises InputError."""
         return fit_boxes("reference_boxes", self._boxes, size)
 
     @property
-    def parts(self) -> bool:
-        """Whether the picture is looked at other than as it is."""
+    def several(self) -> bool:
+        """Whether the image is looked at other than as a whole."""
         return self.tile_size is not None or self.reference_image is not None

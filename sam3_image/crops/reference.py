@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3_image.crops.looks import Question
+from sam3_image.crops.runner import Question
 from sam3_image.crops.windows import Box, Window
 from sam3_image.model import Find
 

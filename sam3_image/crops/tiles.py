@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3_image.crops.looks import Eye, Question
+from sam3_image.crops.detection import CropDetection, crop_detections, detections, hull, longer
 from sam3_image.crops.merge import groups, merge, same, unique
 from sam3_image.crops.reference import Exemplars
-from sam3_image.crops.seen import Seen, detections, hull, longer, seen
+from sam3_image.crops.runner import CropRunner, Question
 from sam3_image.crops.windows import Box, Window, around, grid
 from sam3_image.masks import Detections
 from sam3_image.model import Find
@@ -25,7 +25,7 @@ from sam3_image.model import Find
 ROUNDS = 3
 
 # Called after each tile: how many are done, how many there are, and what was found in this one.
-Looked = Callable[[int, int, Detections], None]
+TileDone = Callable[[int, int, Detections], None]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class _Target:
     one: the latest that was seen of it. first: what was seen first. box: around all of it so far.
     """
 
-    one: Seen
-    first: Seen
+    one: CropDetection
+    first: CropDetection
     box: Box
 
 
@@ -49,7 +49,7 @@ class Tiles:
     tile_size: side of the tiles in pixels.
     """
 
-    eye: Eye
+    runner: CropRunner
     pixels: NDArray[np.uint8]
     request: Find
     exemplars: Exemplars
@@ -60,20 +60,20 @@ class Tiles:
         """(height, width) of the picture."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
-    def find(self, looked: Looked) -> Detections:
+    def find(self, tile_done: TileDone) -> Detections:
         """Return each object once and whole, with its best score; best first.
 
-        looked: see `Looked`.
+        tile_done: see `TileDone`.
         """
         everything = range(len(self.request.concepts))
         whole = self._question(Window.whole(self.size), everything)
-        overview = list(seen(whole, self.eye.overview(whole), self.size))
+        overview = list(crop_detections(whole, self.runner.overview(whole), self.size))
         windows = grid(self.size, self.tile_size)
-        tiles: list[Seen] = []
+        tiles: list[CropDetection] = []
         asked = (self._question(window, everything) for window in windows)
-        for done, (question, found) in enumerate(self.eye.look(asked), start=1):
-            tiles += seen(question, found, self.size)
-            looked(done, len(windows), found)
+        for done, (question, found) in enumerate(self.runner.look(asked), start=1):
+            tiles += crop_detections(question, found, self.size)
+            tile_done(done, len(windows), found)
         kept, targets = [], []
         for prompt in everything:
             mine = merge(_of(tiles, prompt), _of(overview, prompt), self.tile_size)
@@ -86,7 +86,7 @@ class Tiles:
         each = [unique(_of(kept, prompt)) for prompt in everything]
         return detections([one for own in each for one in own], self.size)
 
-    def _closer(self, targets: Sequence[_Target]) -> list[Seen]:
+    def _closer(self, targets: Sequence[_Target]) -> list[CropDetection]:
         """Look at a square around each target; returns what that shows of it.
 
         Where it shows nothing, pieces are dropped, and what the overview saw whole remains.
@@ -95,10 +95,10 @@ class Tiles:
         for _ in range(ROUNDS):
             questions = (self._question(self._window(own), [own.one.prompt]) for own in targets)
             cut = []
-            for own, (question, answer) in zip(targets, self.eye.look(questions), strict=True):
+            for own, (question, answer) in zip(targets, self.runner.look(questions), strict=True):
                 again = [
                     one
-                    for one in seen(question, answer, self.size)
+                    for one in crop_detections(question, answer, self.size)
                     if one.consistent and same(one, own.one)
                 ]
                 best = max(again, key=lambda one: (one.whole, one.score), default=own.first)
@@ -120,5 +120,5 @@ class Tiles:
         )
 
 
-def _of(instances: Iterable[Seen], prompt: int) -> Iterator[Seen]:
+def _of(instances: Iterable[CropDetection], prompt: int) -> Iterator[CropDetection]:
     return (one for one in instances if one.prompt == prompt)

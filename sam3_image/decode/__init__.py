@@ -8,11 +8,12 @@ from sam3_image.decode.image import (
     decode,
     from_array,
     from_pillow,
+    open_any,
     open_image,
     require_download,
 )
 from sam3_image.decode.libtiff import silence_libtiff
-from sam3_image.decode.limits import Limits, available_memory, whole_number
+from sam3_image.decode.limits import Limits, available_memory
 
 __all__ = [
     "Image",
@@ -21,8 +22,8 @@ __all__ = [
     "decode",
     "from_array",
     "from_pillow",
+    "open_any",
     "open_image",
     "require_download",
     "silence_libtiff",
-    "whole_number",
 ]

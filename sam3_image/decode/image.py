@@ -36,13 +36,13 @@ class Image:
 
     pixels: (H, W, 3) uint8 RGB in sRGB, C-contiguous; EXIF orientation applied, alpha on white.
     format: name of the file's format, for logs.
-    squares: by their side, the squares that a model was shown of it: a picture that is kept (a
-        server's, for the next click) is scaled down once. `pixels` must not change.
+    model_inputs: by their side, what a model was shown of it: an image that is kept (a server's,
+        for the next click) is scaled down once. `pixels` must not change.
     """
 
     pixels: NDArray[np.uint8]
     format: str
-    squares: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
+    model_inputs: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -87,6 +87,23 @@ def decode(data: bytes, limits: Limits, claim: Claim = check_memory) -> Image:
         raise _too_little_memory(form, len(data), None) from None
     except Exception as error:
         raise _damaged(form, error) from None
+
+
+def open_any(
+    source: Path | bytes | NDArray[np.uint8] | Pillow.Image,
+    limits: Limits,
+    claim: Claim = check_memory,
+) -> Image:
+    """Decode whatever an image is given as: see `open_image`, `decode`, `from_array` and
+    `from_pillow`.
+    """
+    if isinstance(source, Path):
+        return open_image(source, limits, claim)
+    if isinstance(source, bytes):
+        return decode(source, limits, claim)
+    if isinstance(source, np.ndarray):
+        return from_array(source, limits)
+    return from_pillow(source, limits)
 
 
 def from_pillow(picture: Pillow.Image, limits: Limits) -> Image:

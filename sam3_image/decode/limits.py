@@ -5,22 +5,13 @@ Limits are checked on the header of a file, before its pixels are decoded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from sam3_image.errors import ImageError, UserError, shown
-
-# Default limits. 120 megapixels take in every phone's and camera's single shots but the 200
-# megapixel modes; such an image costs about 1 GB while it is decoded.
-MAX_PIXELS = 120_000_000
-MAX_SIDE = 32_767  # pixels; OpenCV's drawing stops being exact beyond a signed 16-bit coordinate
-MAX_BYTES = 256 * 1024 * 1024
-
-# No variable may raise a limit beyond this: sizes then still fit everyone's signed 32-bit integers.
-CEILING = 1_000_000_000
+from sam3_image.errors import ImageError
+from sam3_image.settings import MAX_BYTES, MAX_PIXELS, MAX_SIDE, Settings
 
 
 @dataclass(frozen=True)
@@ -37,19 +28,9 @@ class Limits:
     bytes: int = MAX_BYTES
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> Limits:
-        """Defaults, overridden by `SAM3_MAX_PIXELS`, `SAM3_MAX_SIDE` and `SAM3_MAX_BYTES`.
-
-        Raises UserError for a value that is not a whole number from 1 to 1,000,000,000.
-        """
-        default = cls()
-        given = {
-            field.name: whole_number(
-                environ, f"SAM3_MAX_{field.name.upper()}", getattr(default, field.name)
-            )
-            for field in fields(cls)
-        }
-        return cls(**given)
+    def of(cls, settings: Settings) -> Limits:
+        """The limits that the environment sets."""
+        return cls(settings.max_pixels, settings.max_side, settings.max_bytes)
 
     def check_bytes(self, length: int) -> None:
         """Raise ImageError when a file of `length` bytes is over the limit."""
@@ -79,27 +60,6 @@ class Limits:
                 f"{self.pixels:,} are accepted: send a smaller image (or raise SAM3_MAX_PIXELS "
                 "where the server runs)."
             )
-
-
-def whole_number(environ: Mapping[str, str], variable: str, default: int) -> int:
-    """Return the value of a limit's variable, or the default where it is unset or empty.
-
-    Underscores between digits are fine. Raises UserError for anything but a whole number from 1 to
-    1,000,000,000.
-    """
-    text = environ.get(variable)
-    if not text:
-        return default
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if not 1 <= number <= CEILING:
-        raise UserError(
-            f"{variable} is {shown(text)}; it must be a whole number from 1 to {CEILING:,}: "
-            "correct it or leave it unset."
-        )
-    return number
 
 
 def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

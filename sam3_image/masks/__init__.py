@@ -7,6 +7,16 @@ from sam3_image.masks import nms, polygons, rle
 from sam3_image.masks.detections import Detections
 from sam3_image.masks.mask import Mask
 from sam3_image.masks.selection import Selection
-from sam3_image.masks.sources import Maps, Packed, Regions
+from sam3_image.masks.sources import LowResMasks, PackedMask, PackedMasks
 
-__all__ = ["Detections", "Maps", "Mask", "Packed", "Regions", "Selection", "nms", "polygons", "rle"]
+__all__ = [
+    "Detections",
+    "LowResMasks",
+    "Mask",
+    "PackedMask",
+    "PackedMasks",
+    "Selection",
+    "nms",
+    "polygons",
+    "rle",
+]

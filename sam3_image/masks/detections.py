@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3_image.masks.mask import Mask
-from sam3_image.masks.sources import Source, joined
+from sam3_image.masks.sources import MaskSource, joined
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Detections:
     """
 
     size: tuple[int, int]
-    source: Source
+    source: MaskSource
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     presence: NDArray[np.float32]
@@ -45,7 +45,7 @@ class Detections:
     def of(
         cls,
         *,
-        source: Source,
+        source: MaskSource,
         size: tuple[int, int],
         boxes: NDArray[np.float32],
         scores: NDArray[np.float32],

@@ -1,7 +1,7 @@
 """Where the masks of N instances come from, before anybody needs them at full size.
 
-`Maps` is what one look of the model at the whole image gives. `Regions` holds masks that are
-ready, wherever they came from: several looks at parts of the image have no map in common.
+`LowResMasks` is what one look of the model at the whole image gives. `PackedMasks` holds masks that
+are ready, wherever they came from: several looks at crops of the image have no map in common.
 Both are small beside N full-size masks, and both make one `Mask` at a time.
 """
 
@@ -21,7 +21,7 @@ from sam3_image.masks.upsampling import Upsampler
 Indices = NDArray[np.int64]
 
 
-class Source(Protocol):
+class MaskSource(Protocol):
     """N masks of one image."""
 
     def __len__(self) -> int:
@@ -30,12 +30,12 @@ class Source(Protocol):
     def mask(self, index: int) -> Mask:
         """Return the full-size mask of one instance, computed at each call (a few milliseconds)."""
 
-    def take(self, chosen: Indices) -> Source:
+    def take(self, chosen: Indices) -> MaskSource:
         """Those masks, in that order."""
 
 
 @dataclass(frozen=True)
-class Maps:
+class LowResMasks:
     """Low-resolution maps that span the image.
 
     values: (N, h, w) float32; a full-size pixel belongs to mask i when the bilinearly upsampled
@@ -61,13 +61,13 @@ class Maps:
         """Return the full-size mask of one map."""
         return self.upsampler.mask(self.values[index], self.cut)
 
-    def take(self, chosen: Indices) -> Maps:
+    def take(self, chosen: Indices) -> LowResMasks:
         """Those maps, in that order."""
         return replace(self, values=self.values[chosen])
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedMask:
     """A mask at eight pixels a byte.
 
     bits: `numpy.packbits` of the region's pixels, row by row. shape: (h, w) of the region.
@@ -81,7 +81,7 @@ class Packed:
     size: tuple[int, int]
 
     @classmethod
-    def of(cls, mask: Mask) -> Packed:
+    def of(cls, mask: Mask) -> PackedMask:
         """Return the same mask, packed."""
         height, width = mask.inside.shape
         return cls(np.packbits(mask.inside), (height, width), mask.y, mask.x, mask.size)
@@ -94,15 +94,15 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Regions:
+class PackedMasks:
     """Ready masks, each packed into the region that holds it."""
 
-    packed: tuple[Packed, ...]
+    packed: tuple[PackedMask, ...]
 
     @classmethod
-    def of(cls, masks: Iterable[Mask]) -> Regions:
+    def of(cls, masks: Iterable[Mask]) -> PackedMasks:
         """Those masks; only one of them is unpacked at a time."""
-        return cls(tuple(Packed.of(mask) for mask in masks))
+        return cls(tuple(PackedMask.of(mask) for mask in masks))
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -111,19 +111,19 @@ class Regions:
         """Return the mask of one instance."""
         return self.packed[index].mask()
 
-    def take(self, chosen: Indices) -> Regions:
+    def take(self, chosen: Indices) -> PackedMasks:
         """Those masks, in that order."""
-        return Regions(tuple(self.packed[index] for index in chosen))
+        return PackedMasks(tuple(self.packed[index] for index in chosen))
 
 
-def joined(sources: Sequence[Source]) -> Source:
+def joined(sources: Sequence[MaskSource]) -> MaskSource:
     """Return the masks of all sources of one image, at least one, in order.
 
     Maps stay maps where all of them are, of one shape and with one cut; else all become regions.
     """
-    maps = [source for source in sources if isinstance(source, Maps)]
+    maps = [source for source in sources if isinstance(source, LowResMasks)]
     first = maps[0] if maps else None
     alike = {(source.values.shape[1:], source.cut) for source in maps}
     if first is not None and len(maps) == len(sources) and len(alike) == 1:
         return replace(first, values=np.concatenate([source.values for source in maps]))
-    return Regions.of(source.mask(index) for source in sources for index in range(len(source)))
+    return PackedMasks.of(source.mask(index) for source in sources for index in range(len(source)))

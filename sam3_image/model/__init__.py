@@ -10,24 +10,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sam3_image.model.compatibility import DEFAULT_COMPATIBILITY, Compatibility
     from sam3_image.model.device import Placement
-    from sam3_image.model.encoder import Features, Square
+    from sam3_image.model.encoder import Features, ModelInput
     from sam3_image.model.finder import Finder
     from sam3_image.model.geometry import Box, Point, fit_boxes, read_boxes
+    from sam3_image.model.load import load_segmenter
     from sam3_image.model.prompt_inputs import MAX_PROMPTS, Prompts
     from sam3_image.model.prompts import VISUAL, Find, Pick, Target
-    from sam3_image.model.reference import DEFAULT_REFERENCE, Reference
-    from sam3_image.model.segmenter import Segmenter, merged
+    from sam3_image.model.segmenter import CacheBudget, Segmenter, merged
     from sam3_image.model.weights.checkpoint import Checkpoint
     from sam3_image.model.weights.download import store
-    from sam3_image.model.weights.loading import Reading, weight_files
-    from sam3_image.model.weights.source import DEMO, Source, locate
+    from sam3_image.model.weights.loading import WeightsLoader, weight_files
+    from sam3_image.model.weights.source import DEMO, WeightsSource, locate
 
 _MODULES = {
     "CacheBudget": "segmenter",
     "Box": "geometry",
     "Checkpoint": "weights.checkpoint",
-    "DEFAULT_REFERENCE": "reference",
+    "DEFAULT_COMPATIBILITY": "compatibility",
     "DEMO": "weights.source",
     "Features": "encoder",
     "Find": "prompts",
@@ -37,14 +38,15 @@ _MODULES = {
     "Placement": "device",
     "Point": "geometry",
     "Prompts": "prompt_inputs",
-    "Reading": "weights.loading",
-    "Reference": "reference",
+    "WeightsLoader": "weights.loading",
+    "Compatibility": "compatibility",
     "Segmenter": "segmenter",
-    "Source": "weights.source",
-    "Square": "encoder",
+    "WeightsSource": "weights.source",
+    "ModelInput": "encoder",
     "Target": "prompts",
     "VISUAL": "prompts",
     "fit_boxes": "geometry",
+    "load_segmenter": "load",
     "locate": "weights.source",
     "merged": "segmenter",
     "read_boxes": "geometry",
@@ -53,27 +55,28 @@ _MODULES = {
 }
 
 __all__ = [
-    "DEFAULT_REFERENCE",
+    "DEFAULT_COMPATIBILITY",
     "DEMO",
     "MAX_PROMPTS",
     "VISUAL",
     "Box",
     "CacheBudget",
     "Checkpoint",
+    "Compatibility",
     "Features",
     "Find",
     "Finder",
+    "ModelInput",
     "Pick",
     "Placement",
     "Point",
     "Prompts",
-    "Reading",
-    "Reference",
     "Segmenter",
-    "Source",
-    "Square",
     "Target",
+    "WeightsLoader",
+    "WeightsSource",
     "fit_boxes",
+    "load_segmenter",
     "locate",
     "merged",
     "read_boxes",

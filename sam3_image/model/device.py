@@ -7,13 +7,13 @@ has no bfloat16.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from sam3_image.errors import DeviceError, shown
 from sam3_image.model.processor import Processor
+from sam3_image.settings import Settings
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -31,13 +31,12 @@ class Placement:
     products: torch.dtype | None = None
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Placement:
-        """Read SAM3_DEVICE and SAM3_DTYPE; unset: CUDA with bfloat16, else CPU with float32.
+    def of(cls, settings: Settings) -> Placement:
+        """As SAM3_DEVICE and SAM3_DTYPE say; unset: CUDA with bfloat16, else CPU with float32.
 
         Raises DeviceError for a device that is not there or a dtype that it cannot run.
         """
-        device = _device(environment.get("SAM3_DEVICE", "").strip())
-        name = environment.get("SAM3_DTYPE", "").strip()
+        device, name = _device(settings.device), settings.dtype
         if not name:
             return cls(device=device, dtype=_default_dtype(device))
         if name == "int8":

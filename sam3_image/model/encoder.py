@@ -34,7 +34,7 @@ OWN_STORE = 1 << 30
 
 
 @dataclass(frozen=True)
-class Square:
+class ModelInput:
     """A picture as the encoder reads it: made on the host, no device involved.
 
     key: identifies content and resolution, for caches.
@@ -98,16 +98,16 @@ class Encoder:
             math.ceil(self._full_side * percent / 100 / self._step) * self._step, self._full_side
         )
 
-    def prepare(self, pixels: NDArray[np.uint8], side: int) -> Square:
+    def prepare(self, pixels: NDArray[np.uint8], side: int) -> ModelInput:
         """Return the host's part of `encode`; may run on any thread, beside the device's.
 
         pixels: (H, W, 3) uint8 RGB. side: as `side()` gives it.
         """
         square = resize(pixels, side)
         # The encoder sees nothing but these pixels, so equal ones have equal features.
-        return Square(f"{digest(square)}-{side}", (pixels.shape[0], pixels.shape[1]), square)
+        return ModelInput(f"{digest(square)}-{side}", (pixels.shape[0], pixels.shape[1]), square)
 
-    def encode(self, square: Square) -> Features:
+    def encode(self, square: ModelInput) -> Features:
         """Features of a picture, from the cache where the same content was encoded before."""
         known = self._cache.get(square.key)
         (hidden,) = known or self._cache.get_or_make(
@@ -115,7 +115,7 @@ class Encoder:
         )
         return Features(square.key, square.size, hidden, known is not None, self._cache)
 
-    def encode_all(self, squares: Sequence[Square]) -> list[Features]:
+    def encode_all(self, squares: Sequence[ModelInput]) -> list[Features]:
         """Return features of parts of a picture, in one pass of the backbone.
 
         They are looked at once, so they stay out of the cache, where they would push out pictures

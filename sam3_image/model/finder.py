@@ -16,12 +16,12 @@ from transformers.models.sam3.modeling_sam3 import (
     Sam3VisionEncoderOutput,
 )
 
-from sam3_image.masks import Detections, Maps
+from sam3_image.masks import Detections, LowResMasks
+from sam3_image.model.compatibility import Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
 from sam3_image.model.host import to_host
 from sam3_image.model.prompts import Find
-from sam3_image.model.reference import Reference
 from sam3_image.model.texts import Texts
 
 # Concepts that go through the head together. Each needs its own pixel decoder pass (about 0.5 GB
@@ -40,7 +40,7 @@ class Finder:
     texts: Texts
     encoder: Encoder
     placement: Placement
-    reference: Reference
+    reference: Compatibility
 
     def steps(
         self, features: Features, request: Find, mask_threshold: float
@@ -76,7 +76,7 @@ class Finder:
             maps = _probabilities(outputs.pred_masks[row], kept)
             part = Detections.of(
                 size=features.size,
-                source=Maps(maps, mask_threshold, features.size),
+                source=LowResMasks(maps, mask_threshold, features.size),
                 boxes=boxes[row, kept],
                 scores=scores[row, kept],
                 presence=np.full(len(kept), presence[row, 0], dtype=np.float32),

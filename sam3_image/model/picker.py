@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import Sam3TrackerModel
 
-from sam3_image.masks import Detections, Maps
+from sam3_image.masks import Detections, LowResMasks
+from sam3_image.model.compatibility import Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import LEVELS, Encoder, Features
 from sam3_image.model.host import to_host
 from sam3_image.model.prompts import Pick, Target
-from sam3_image.model.reference import Reference
 
 # The name of what a pick returns, where *find* has its concept.
 OBJECT = "object"
@@ -29,7 +30,13 @@ class Picker:
     tracker: Sam3TrackerModel
     encoder: Encoder
     placement: Placement
-    reference: Reference
+    reference: Compatibility
+
+    def steps(
+        self, features: Features, request: Pick, mask_threshold: float
+    ) -> list[Callable[[], Detections]]:
+        """One call of `pick`: all targets go through the mask decoder together."""
+        return [partial(self.pick, features, request, mask_threshold)]
 
     def pick(self, features: Features, request: Pick, mask_threshold: float) -> Detections:
         """One instance per target, or three candidates of each, in order and without boxes.
@@ -43,7 +50,7 @@ class Picker:
         maps = logits.reshape(objects * candidates, *logits.shape[-2:])
         return Detections.of(
             size=features.size,
-            source=Maps(maps, _logit(mask_threshold), features.size),
+            source=LowResMasks(maps, _logit(mask_threshold), features.size),
             boxes=np.zeros((len(maps), 4), dtype=np.float32),
             scores=scores.reshape(-1),
             presence=np.repeat(presence, candidates),

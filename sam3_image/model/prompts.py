@@ -8,6 +8,7 @@ the one object under points and/or a box.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sam3_image.errors import shown
 from sam3_image.model.geometry import Box, Point
@@ -28,9 +29,10 @@ class Find:
     threshold: float
     boxes: tuple[Box, ...] = ()
     labels: tuple[int, ...] = ()
+    name: ClassVar[str] = "find"
 
     def __str__(self) -> str:
-        """Return one line for the log."""
+        """One line for the log."""
         texts = ", ".join(shown(text) for text in self.concepts)
         positive, negative = sum(self.labels), self.labels.count(0)
         exemplars = f" with {positive} positive and {negative} negative exemplars"
@@ -55,9 +57,10 @@ class Pick:
 
     targets: tuple[Target, ...]
     multimask: bool
+    name: ClassVar[str] = "pick"
 
     def __str__(self) -> str:
-        """Return one line for the log."""
+        """One line for the log."""
         points, boxed = len(self.targets[0].points), self.targets[0].box is not None
         if not points:
             return f"pick the objects in {len(self.targets)} boxes"

@@ -1,4 +1,4 @@
-"""Segmenter: encode a picture once, then find concepts or pick objects in it.
+"""Segmenter: encode an image once, then find concepts or pick objects in it.
 
 `find` is transformers' `Sam3Model`, `pick` its `Sam3TrackerModel`, both on one backbone and with
 the results of their own post-processing. They are called so that the answers are those of Meta's
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 from sam3_image.errors import CheckpointError
 from sam3_image.masks import Detections
 from sam3_image.model.cache import TensorCache
+from sam3_image.model.compatibility import DEFAULT_COMPATIBILITY, Compatibility
 from sam3_image.model.device import Placement
-from sam3_image.model.encoder import Encoder, Features, Square
+from sam3_image.model.encoder import Encoder, Features, ModelInput
 from sam3_image.model.finder import Finder
 from sam3_image.model.host import to_host
 from sam3_image.model.picker import Picker
 from sam3_image.model.prompts import Find, Pick
-from sam3_image.model.reference import DEFAULT_REFERENCE, Reference
 from sam3_image.model.texts import Texts
 from sam3_image.model.weights.checkpoint import Checkpoint
-from sam3_image.model.weights.loading import Reading
+from sam3_image.model.weights.loading import WeightsLoader
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Segmenter:
         checkpoint: Checkpoint,
         placement: Placement,
         budget: CacheBudget | None = None,
-        reading: Reading | None = None,
-        reference: Reference = DEFAULT_REFERENCE,
+        reading: WeightsLoader | None = None,
+        reference: Compatibility = DEFAULT_COMPATIBILITY,
     ) -> None:
         """Load both halves, the tracker's heads onto the detector's backbone.
 
@@ -61,7 +61,7 @@ class Segmenter:
         budget = budget or CacheBudget()
         self.placement = placement
         self._features = TensorCache(budget.features)
-        weights = checkpoint.weights(reading or Reading(checkpoint.files, placement))
+        weights = checkpoint.weights(reading or WeightsLoader(checkpoint.files, placement))
         detector = checkpoint.detector(weights, reference)
         self.architecture = checkpoint.architecture
         self._encoder = Encoder(detector, self.architecture, placement, self._features)
@@ -75,13 +75,16 @@ class Segmenter:
         )
         self._finder = Finder(detector, self._texts, self._encoder, placement, reference)
         self._picker: Picker | None = None
+        # What answers each kind of task.
+        self._heads: dict[type, Any] = {Find: self._finder}
         if self.architecture.has_tracker:
             tracker = checkpoint.tracker(weights, detector)
             self._picker = Picker(tracker, self._encoder, placement, reference)
+            self._heads[Pick] = self._picker
 
     @property
     def queries(self) -> int:
-        """Return how many instances of one concept the model can find at most."""
+        """How many instances of one concept the model can find at most."""
         return self.architecture.queries
 
     def side(self, input_size_percent: int) -> int:
@@ -92,63 +95,54 @@ class Segmenter:
         """Raise InputError for what only the model can refuse: texts of too many tokens."""
         self._texts.check(concepts)
 
-    def encode(self, pixels: NDArray[np.uint8], side: int) -> Features:
-        """Features of a picture (H, W, 3) uint8 RGB; the same content is encoded only once."""
-        return self.encode_square(self.prepare(pixels, side))
+    def prepare(self, pixels: NDArray[np.uint8], side: int) -> ModelInput:
+        """The host's part of encoding an image, (H, W, 3) uint8 RGB.
 
-    def prepare(self, pixels: NDArray[np.uint8], side: int) -> Square:
-        """Return host's part of `encode`: may run on another thread while the device computes."""
+        May run on any thread, while the device computes.
+        """
         return self._encoder.prepare(pixels, side)
 
     @torch.inference_mode()
-    def encode_square(self, square: Square) -> Features:
-        """Return the device's part of `encode`."""
-        features = self._encoder.encode(square)
+    def encode(self, image: ModelInput) -> Features:
+        """Features of an image; the same content is encoded only once."""
+        features = self._encoder.encode(image)
         self._synchronize()
         return features
 
-    def encode_all(self, crops: Sequence[NDArray[np.uint8]], side: int) -> list[Features]:
-        """Return features of at most `batch(side)` parts of a picture; no cache keeps them."""
-        return self.encode_squares([self.prepare(crop, side) for crop in crops])
-
     @torch.inference_mode()
-    def encode_squares(self, squares: Sequence[Square]) -> list[Features]:
-        """Run the device's part of `encode_all`."""
-        features = self._encoder.encode_all(squares)
+    def encode_all(self, crops: Sequence[ModelInput]) -> list[Features]:
+        """Features of at most `batch(side)` crops of one side; no cache keeps them."""
+        features = self._encoder.encode_all(crops)
         self._synchronize()
         return features
 
     def batch(self, side: int) -> int:
-        """Return how many parts of a picture go through the encoder together at most."""
+        """How many crops go through the encoder together at most."""
         return self._encoder.batch(side)
 
     def segment(
-        self, features: Features, request: Find | Pick, mask_threshold: float = 0.5
+        self, features: Features, task: Find | Pick, mask_threshold: float = 0.5
     ) -> Detections:
-        """Return the instances that the request asks for, best score first.
+        """The instances that the task asks for, best score first.
 
         mask_threshold: probability above which a pixel belongs to a mask.
         """
-        steps = self.steps(features, request, mask_threshold)
-        return merged([step() for step in steps], request)
+        return merged([step() for step in self.steps(features, task, mask_threshold)], task)
 
     def steps(
-        self, features: Features, request: Find | Pick, mask_threshold: float = 0.5
+        self, features: Features, task: Find | Pick, mask_threshold: float = 0.5
     ) -> list[Callable[[], Detections]]:
-        """Return device's part of `segment`, in pieces of bounded work; their results: `merged`.
+        """The device's part of `segment` in steps of bounded work, for `merged` to put together.
 
         Between two of them the device may serve another request.
         """
-        if isinstance(request, Find):
-            steps = self._finder.steps(features, request, mask_threshold)
-        elif self._picker is not None:
-            steps = [partial(self._picker.pick, features, request, mask_threshold)]
-        else:
+        head = self._heads.get(type(task))
+        if head is None:
             raise CheckpointError(
                 "These weights have no part for task='visual' and refine; use a checkpoint laid "
                 "out as facebook/sam3, or task='concept' without refine."
             )
-        return [torch.inference_mode()(step) for step in steps]
+        return [torch.inference_mode()(step) for step in head.steps(features, task, mask_threshold)]
 
     def forget(self) -> None:
         """Give cached features back, here and to the device."""
@@ -170,9 +164,9 @@ class Segmenter:
             torch.cuda.synchronize(self.placement.device)
 
 
-def merged(found: Sequence[Detections], request: Find | Pick) -> Detections:
-    """Return the host's part of `Segmenter.segment`: all that the steps found, best score first."""
+def merged(found: Sequence[Detections], task: Find | Pick) -> Detections:
+    """The host's part of `Segmenter.segment`: all that the steps found, best score first."""
     all_found = Detections.joined(found)
-    if isinstance(request, Pick):  # the model gives boxes for a find only
+    if isinstance(task, Pick):  # the model gives boxes for a find only
         all_found = all_found.with_mask_boxes()
     return all_found.sorted()

@@ -16,7 +16,7 @@ from transformers import CLIPTokenizer, Sam3Model
 
 from sam3_image.errors import InputError, shown
 from sam3_image.model.cache import TensorCache
-from sam3_image.model.reference import Reference
+from sam3_image.model.compatibility import Compatibility
 
 # Texts whose tokens are kept: what one request checks it also encodes, and little more.
 KEPT_TEXTS = 256
@@ -35,7 +35,7 @@ class Texts:
     device: torch.device
     cache: TensorCache
     limit: int
-    reference: Reference
+    reference: Compatibility
     _tokens: LRUCache[str, Any] = field(default_factory=lambda: LRUCache(KEPT_TEXTS))
     # A tokenizer keeps its padding as state: used by two threads at once it raises.
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from sam3_image.errors import InputError, Options, check_choice
 from sam3_image.output import colors
-from sam3_image.output.annotations import FORMATS, NONE
-from sam3_image.output.pictures import PICTURE_FORMATS
+from sam3_image.output.formats import CHOICES, NONE
+from sam3_image.output.images import PICTURE_FORMATS
 
 
 class Output(Options):
@@ -61,7 +61,7 @@ class Output(Options):
     )
     annotation_format: str = Field(
         default=NONE,
-        json_schema_extra={"enum": list(FORMATS)},
+        json_schema_extra={"enum": list(CHOICES)},
         description="Add annotations.json to the ZIP; with return_zip false, return the JSON alone",
     )
 
@@ -69,7 +69,7 @@ class Output(Options):
         """Hold every rule that does not depend on the image."""
         check_choice("mask_color", self.mask_color, colors.CHOICES)
         check_choice("output_format", self.output_format, tuple(PICTURE_FORMATS))
-        check_choice("annotation_format", self.annotation_format, FORMATS)
+        check_choice("annotation_format", self.annotation_format, CHOICES)
         self._check_together()
 
     @property

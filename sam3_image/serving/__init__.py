@@ -1,24 +1,17 @@
-"""One process for many callers: waiting line, device thread, memory, files, log, health."""
+"""One process for many callers: a scheduler, a budget of memory, a workspace, a service."""
 
-from sam3_image.serving.answer import Result
-from sam3_image.serving.instances import Instances
-from sam3_image.serving.keeper import Keeper
-from sam3_image.serving.queue import CanceledError, Job
-from sam3_image.serving.sam import Sam, load
-from sam3_image.serving.service import Service
-from sam3_image.serving.settings import Settings
-from sam3_image.serving.under_cog import errors_for_cog, take_over_process
+from sam3_image.serving.cog_adapter import errors_for_cog, take_over_process
+from sam3_image.serving.memory import MemoryBudget, guarded
+from sam3_image.serving.scheduler import CanceledError, Job
+from sam3_image.serving.service import FileResult, Service
 
 __all__ = [
     "CanceledError",
-    "Instances",
+    "FileResult",
     "Job",
-    "Keeper",
-    "Result",
-    "Sam",
+    "MemoryBudget",
     "Service",
-    "Settings",
     "errors_for_cog",
-    "load",
+    "guarded",
     "take_over_process",
 ]

@@ -1,19 +1,121 @@
-"""Out of memory during one prediction: give back what it took, say what to do, go on."""
+"""Host memory: a budget that requests share, and what happens when memory runs out all the same.
+
+The memory that the system reports as free says nothing about the requests that have just begun.
+Eight large images that are decoded at once each find enough of it, and together do not. So every
+request claims what it may still take, and a claim counts against the others.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import cv2
 import torch
 
+from sam3_image.decode import available_memory
 from sam3_image.errors import MemoryLimitError
+
+# How often a request that waits for memory looks again: others end, but the system also changes.
+LOOK_SECONDS = 0.1
+# Bytes per pixel of the image that a request may take once it is decoded: a canvas with its overlay
+# and cut-out, masks and files that wait to be written, and the answer that Cog makes of the result.
+# Measured with `tools/container_memory.py`, one image of 50 megapixels: 19; the rest is a margin.
+WORK_BYTES = 24
 
 # torch's CPU allocator raises a plain RuntimeError; this is how it can be told from others.
 ALLOCATOR_SIGNS = ("not enough memory", "can't allocate memory", "DefaultCPUAllocator")
+
+
+class Claim:
+    """The bytes that one request was promised and has not taken yet."""
+
+    def __init__(
+        self,
+        budget: MemoryBudget,
+        check: Callable[[], None],
+        waited: Callable[[float], None],
+    ) -> None:
+        """For `MemoryBudget.claim`."""
+        self.bytes = 0
+        self._budget = budget
+        self._check = check
+        self._waited = waited
+
+    def take(self, needed: int, pixels: int = 0) -> int | None:
+        """Claim `needed` bytes more, or what work on so many pixels takes if that is more.
+
+        Waits until the other requests leave room; a request that is alone may try with less than
+        the work takes. Returns None, or, where there is too little even without the others, the
+        number of bytes that there are. Raises what `check` raises.
+        """
+        start = time.perf_counter()
+        available = self._budget._take(self, self._check, needed, pixels * WORK_BYTES)
+        if available is None:
+            self._waited(time.perf_counter() - start)
+        return available
+
+    def keep(self, needed: int) -> None:
+        """Lower the claim: the rest was taken, or is not needed any more."""
+        self._budget._keep(self, needed)
+
+
+class MemoryBudget:
+    """The claims of all requests in work; callable from several threads."""
+
+    def __init__(self, available: Callable[[], int] = available_memory) -> None:
+        """available: bytes that the system can still give."""
+        self._available = available
+        self._changed = threading.Condition()
+        self._claims: set[Claim] = set()
+
+    @contextmanager
+    def claim(
+        self,
+        check: Callable[[], None] = lambda: None,
+        waited: Callable[[float], None] = lambda seconds: None,
+    ) -> Iterator[Claim]:
+        """An empty claim, which ends with the block.
+
+        check: raises when the request need not go on; asked while it waits.
+        waited: called with the seconds that a claim had to wait.
+        """
+        claim = Claim(self, check, waited)
+        with self._changed:
+            self._claims.add(claim)
+        try:
+            yield claim
+        finally:
+            with self._changed:
+                self._claims.discard(claim)
+                self._changed.notify_all()
+
+    def _take(self, claim: Claim, check: Callable[[], None], needed: int, later: int) -> int | None:
+        with self._changed:
+            # While it waits it holds nothing: two requests that wait for each other's claim would
+            # do so forever.
+            kept, claim.bytes = claim.bytes, 0
+            while True:
+                check()
+                others = sum(other.bytes for other in self._claims if other is not claim)
+                # What the others have taken already is counted twice, which errs on the safe side.
+                available = self._available()
+                whole = kept + max(needed, later)
+                if whole + others <= available or (others == 0 and needed <= available):
+                    claim.bytes = whole
+                    return None
+                if others == 0:
+                    return available
+                self._changed.wait(LOOK_SECONDS)
+
+    def _keep(self, claim: Claim, needed: int) -> None:
+        with self._changed:
+            claim.bytes = min(claim.bytes, needed)
+            self._changed.notify_all()
 
 
 @contextmanager
@@ -44,11 +146,11 @@ def guarded(forget: Callable[[], None]) -> Iterator[None]:
 
 
 def give_back() -> None:
-    """Return the host memory that nobody uses any more to the system; for when nothing runs.
+    """Return unused host memory to the system; for when nothing runs.
 
-    A prediction that failed or was cancelled leaves cycles (its exception holds the frames, they
+    A prediction that failed or was canceled leaves cycles (its exception holds the frames, they
     hold the exception) with whole images in them. And glibc keeps what was freed in pieces, more
-    of it with every size of image; elsewhere than with glibc that part is left out.
+    of it with every size of image; with other C libraries that part is left out.
     """
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -1,12 +1,14 @@
-"""A loaded model for many callers: one waiting line, a few host threads, one device thread.
+"""A loaded model for many callers: the pipeline, scheduled, within a budget of memory.
 
-Knows no server: the command line, Python programs, `predict.py` and the web server ask it alike.
+Knows no server: the command line, `predict.py`, the web server and bulk jobs ask it alike.
 """
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,24 +16,36 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from sam3_image.decode import Image
-from sam3_image.model import Reading, locate, weight_files
+from sam3_image import pipeline
+from sam3_image.decode import Image, Limits, open_any
+from sam3_image.instances import Instances
+from sam3_image.model import WeightsSource, load_segmenter
+from sam3_image.output import RenderedFile, render, save
+from sam3_image.report import LOG, Metrics, Progress, Report, quiet
 from sam3_image.request import Request
-from sam3_image.serving.answer import Answer, Result
-from sam3_image.serving.device_thread import DeviceThread, Turns
-from sam3_image.serving.instances import Instances
-from sam3_image.serving.ledger import Ledger
-from sam3_image.serving.memory import give_back, guarded
-from sam3_image.serving.queue import HostPool, Job
-from sam3_image.serving.report import Progress, Report, no_progress, print_line, quiet
-from sam3_image.serving.settings import Settings
+from sam3_image.serving.memory import WORK_BYTES, Claim, MemoryBudget, give_back, guarded
+from sam3_image.serving.scheduler import DeviceExecutor, HostPool, Job, ScheduledModel
 from sam3_image.serving.workspace import Workspace
+from sam3_image.settings import Settings
 
 T = TypeVar("T")
-Picture = Path | bytes | NDArray[np.uint8] | Pillow.Image
+# What an image can be given as: a file, its content, pixels, or an image that is decoded already.
+ImageInput = Path | bytes | NDArray[np.uint8] | Pillow.Image | Image
 
-# A piece of work that runs longer on a GPU than this never ends: the device is lost.
+# Seconds after which a step on a GPU is considered hung, and the device lost.
 HUNG_SECONDS = 300.0
+# The caretaker sweeps the folder this often, and probes the device when somebody asked.
+SWEEP_SECONDS = 5.0
+PAUSE_SECONDS = 0.2  # between two probes, however often somebody asks
+SHOWN_SCORES = 5
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """The path of a result, and the metrics that go with it."""
+
+    path: Path
+    metrics: Metrics
 
 
 class Service:
@@ -43,49 +57,24 @@ class Service:
     source: where its weights come from.
     """
 
-    def __init__(self, settings: Settings, say: Callable[[str], None] = print_line) -> None:
+    def __init__(self, settings: Settings, say: Callable[..., None] = LOG.info) -> None:
         """Load the weights; raises UserError with one line that says what to do.
 
-        say: what writes a line of the log while the weights are loaded.
+        say: takes the lines of the log while the weights are loaded.
         """
-        self.source = settings.source
-        self._limits = settings.limits
+        self.source = WeightsSource.of(settings)
+        self._limits = Limits.of(settings)
         self._max_tiles = settings.max_tiles
         self._workspace = Workspace()
-        report = Report(say)
-        with report.stage("setup"):
-            folder = locate(settings.source)
-            reading = Reading(weight_files(folder), settings.placement)
-            # Imported only now: transformers takes seconds, in which the weights are read.
-            from sam3_image.model import CacheBudget, Checkpoint, Segmenter
-
-            checkpoint = Checkpoint.open(folder)
-            report.say(
-                f"Loading {folder} ({checkpoint.bytes_on_disk / 1e6:.0f} MB) onto "
-                f"{settings.placement}, answering as {settings.reference}"
-            )
-            self._segmenter = Segmenter(
-                checkpoint,
-                settings.placement,
-                CacheBudget(features=settings.kept_features),
-                reading,
-                settings.reference,
-            )
-        report.say(str(self._segmenter.architecture))
-        advice = settings.placement.advice()
-        if advice:
-            report.say(advice)
-        if settings.source.is_demo:
-            report.say(
-                "This is the demo checkpoint: it knows drawn shapes ('red circle', 'star'), "
-                "not photographs."
-            )
-        may_hang = settings.placement.device.type != "cpu"
-        self._device = DeviceThread(self._segmenter.forget, HUNG_SECONDS if may_hang else None)
+        self._segmenter = load_segmenter(settings, Report(say))
+        may_hang = self._segmenter.placement.device.type != "cpu"
+        self._device = DeviceExecutor(self._segmenter.forget, HUNG_SECONDS if may_hang else None)
         self._pool = HostPool()
-        self._ledger = Ledger()
+        self._memory = MemoryBudget()
         self._has_worked = False
-        report.say(f"Ready after {report.metrics['timing.setup']:.1f} s")
+        self._healthy = True
+        self._asked = threading.Event()
+        self._closed = threading.Event()
 
     @property
     def folder(self) -> Path:
@@ -98,64 +87,94 @@ class Service:
 
     # Work in memory
 
-    def submit_open(self, data: Picture) -> Job[Image]:
-        """Decode an image in its turn; see `open`."""
-        return self._submit(lambda answer: answer.open(data), Report(quiet))
+    def submit_open(self, source: ImageInput) -> Job[Image]:
+        """Decode an image when its turn comes; see `open`."""
+        return self._submit(lambda job, claim: self._open(source, claim), Report(quiet))
 
-    def open(self, data: Picture) -> Image:
-        """Return the upright pixels of an image, within the limits; raises UserError.
+    def open(self, source: ImageInput) -> Image:
+        """The upright pixels of an image, within the limits; raises UserError.
 
-        data: the path of a file, its content, a Pillow image, or RGB uint8 (H, W, 3).
+        source: the path of a file, its content, a Pillow image, or RGB uint8 (H, W, 3).
         """
-        return self.submit_open(data).result()
+        return self.submit_open(source).result()
 
     def submit(
-        self, image: Image, request: Request, report: Report | None = None
+        self, source: ImageInput, request: Request, report: Report | None = None
     ) -> Job[Instances]:
-        """Segment an image in its turn; see `segment`."""
+        """Decode and segment an image when its turn comes; see `segment`."""
         report = report or Report(quiet)
-        return self._submit(lambda answer: answer.segment(image, request), report)
+        return self._submit(lambda job, claim: self._segment(source, request, job, claim), report)
 
-    def segment(self, image: Image, request: Request, report: Report | None = None) -> Instances:
-        """Answer one request in memory; raises UserError.
+    def segment(
+        self, source: ImageInput, request: Request, report: Report | None = None
+    ) -> Instances:
+        """The instances that a request asks for; raises UserError.
 
+        source: as for `open`, or an image that is decoded already.
         report: takes its log and metrics; None keeps the log silent.
         """
-        return self.submit(image, request, report).result()
+        return self.submit(source, request, report).result()
+
+    def submit_rendered(
+        self, source: ImageInput, request: Request, report: Report | None = None
+    ) -> Job[RenderedFile]:
+        """Decode, segment and render in one claim of memory: the file that `request` asks for."""
+
+        def work(job: Job[RenderedFile], claim: Claim) -> RenderedFile:
+            found = self._segment(source, request, job, claim)
+            job.check()
+            with job.report.stage("write"):
+                return render(found.image, found.detections, request.output)
+
+        return self._submit(work, report or Report(quiet))
 
     # From file to file
 
     def submit_file(
-        self, path: Path, request: Request, progress: Progress = no_progress
-    ) -> Job[Result]:
-        """Answer a request about an image file with a file in its turn; see `run`."""
-        # Whoever waits for long must not lose the input to the deletion of what is old.
-        reference = request.looks.reference_image
+        self, path: Path, request: Request, progress: Progress = quiet
+    ) -> Job[FileResult]:
+        """Answer a request about an image file with a file when its turn comes; see `run`."""
+        reference = request.crops.reference_image
         inputs = [path] if reference is None else [path, reference]
+        # Keep the inputs while the request is queued; the sweeper deletes old files.
         self._workspace.hold(inputs)
         try:
             report = Report(progress=progress)
-            job = self._submit(lambda answer: answer.file(path, request), report)
+            job = self._submit(lambda job, claim: self._file(path, request, job, claim), report)
         except BaseException:
             self._workspace.release(inputs)
             raise
         job.when_done(lambda: self._workspace.release(inputs))
         return job
 
-    def run(self, path: Path, request: Request, progress: Progress = no_progress) -> Result:
+    def run(self, path: Path, request: Request, progress: Progress = quiet) -> FileResult:
         """Answer one request with a file; raises UserError.
 
-        progress: is called with how many tiles are done, and how many there are.
+        progress: called with the number of tiles done and their total.
         The file stays for a minute (Cog reads it after `predict()` has returned and never deletes
         it), or until the service ends.
         """
         return self.submit_file(path, request, progress).result()
 
-    # Looking after it
+    # Health
+
+    def start_caretaker(self) -> None:
+        """Start a thread that sweeps the folder, gives memory back and probes the device.
+
+        It ends with `close()`, or when nothing else holds the service any more.
+        """
+        threading.Thread(
+            target=_take_care, args=(weakref.ref(self),), name="caretaker", daemon=True
+        ).start()
 
     def healthy(self) -> bool:
-        """Whether the device still computes and files can be written; may wait for its turn."""
-        return self.usable() and self.computes()
+        """Whether files can be written, and whether the device computed when last probed.
+
+        Does not wait for the device, and has the caretaker probe it again: Cog handles nothing
+        else, not even a cancel, while it waits for this answer.
+        """
+        self._asked.set()
+        return self.usable() and self._healthy
 
     def usable(self) -> bool:
         """Whether files can be written; a folder that vanished is made again."""
@@ -174,20 +193,93 @@ class Service:
 
     def close(self) -> None:
         """Drop the requests that wait, let those that run end, delete all files."""
+        self._closed.set()
+        self._asked.set()
         self._pool.close()
         self._device.close()
         self._workspace.close()
 
-    def _submit(self, work: Callable[[Answer], T], report: Report) -> Job[T]:
+    # The work of one request, on a host thread
+
+    def _open(self, source: ImageInput, claim: Claim) -> Image:
+        """Decode within a claim, which then spans the work that comes after it."""
+        if isinstance(source, Image):
+            claim.take(0, source.size[0] * source.size[1])
+            return source
+        return open_any(source, self._limits, claim.take)
+
+    def _segment(
+        self, source: ImageInput, request: Request, job: Job[Any], claim: Claim
+    ) -> Instances:
+        report = job.report
+        self.check(request)
+        with report.stage("decode"):
+            image = self._open(source, claim)
+            # Not after minutes of work.
+            request.check_size(image.size, self._max_tiles)
+        claim.keep(image.size[0] * image.size[1] * WORK_BYTES)
+        reference = None
+        if request.crops.reference_image is not None:
+            promised = claim.bytes
+            reference = self._open(request.crops.reference_image, claim)
+            claim.keep(promised)
+        model = ScheduledModel(self._segmenter, self._device, job)
+        return pipeline.segment(image, request, model, report, reference)
+
+    def _file(self, path: Path, request: Request, job: Job[FileResult], claim: Claim) -> FileResult:
+        report = job.report
+        found = self._segment(path, request, job, claim)
+        job.check()
+        with report.stage("write"), self._workspace.result_folder() as folder:
+            result = save(found.image, found.detections, request.output, folder)
+            job.check()  # the caller has left
+        report.metrics["timing.total"] = round(job.seconds, 4)
+        _say_result(found, result, report)
+        return FileResult(result, report.metrics)
+
+    def _submit(self, work: Callable[[Job[Any], Claim], T], report: Report) -> Job[T]:
         def run(job: Job[Any]) -> T:
             self._has_worked = True
-            turns = Turns(self._segmenter, self._device, job)
-            with self._guarded(), self._ledger.claim(job) as claim:
-                return work(
-                    Answer(job, turns, self._limits, self._max_tiles, claim, self._workspace)
-                )
+            with (
+                guarded(lambda: self._device.run(self._segmenter.forget)),
+                self._memory.claim(job.check, job.report.waited) as claim,
+            ):
+                return work(job, claim)
 
         return self._pool.submit(run, report)
 
-    def _guarded(self) -> AbstractContextManager[None]:
-        return guarded(lambda: self._device.run(self._segmenter.forget))
+
+def _take_care(reference: weakref.ref[Service]) -> None:
+    """What the caretaker does, without keeping the service alive while it sleeps."""
+    while True:
+        service = reference()
+        if service is None:
+            return
+        asked_event, closed = service._asked, service._closed
+        del service
+        asked = asked_event.wait(SWEEP_SECONDS)
+        asked_event.clear()
+        service = reference()
+        if service is None or closed.is_set():
+            return
+        service.tidy()
+        if asked:
+            service._healthy = service.computes()
+        del service
+        if closed.wait(PAUSE_SECONDS):
+            return
+
+
+def _say_result(found: Instances, path: Path, report: Report) -> None:
+    best = ", ".join(f"{score:.3f}" for score in found.scores[:SHOWN_SCORES])
+    report.say(
+        f"Found {len(found)} instance{'' if len(found) == 1 else 's'}"
+        + (f", best {best}" if best else "")
+    )
+    report.say(f"Wrote {path.name} ({path.stat().st_size} bytes)")
+    times = [
+        f"{name.removeprefix('timing.')} {value:.3f} s"
+        for name, value in report.metrics.items()
+        if name.startswith("timing.")
+    ]
+    report.say("Time: " + ", ".join(times))

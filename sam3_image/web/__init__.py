@@ -5,8 +5,8 @@
 translate to the typed request and back, and compute nothing.
 """
 
+from sam3_image.settings import WebSettings
 from sam3_image.web.app import create_app
 from sam3_image.web.context import Context, Group
-from sam3_image.web.settings import WebSettings
 
 __all__ = ["Context", "Group", "WebSettings", "create_app"]

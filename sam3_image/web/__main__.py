@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from sam3_image.errors import UserError
-from sam3_image.web.settings import DEFAULT_HOST, DEFAULT_PORT, WebSettings
+from sam3_image.settings import DEFAULT_HOST, DEFAULT_PORT, Settings, WebSettings
 
 USAGE_ERROR = 2
 BACKLOG = 64
@@ -58,14 +58,16 @@ def _serve(settings: WebSettings, listening: socket.socket) -> None:
     import uvicorn
 
     from sam3_image.decode import silence_libtiff
-    from sam3_image.serving import Keeper, Service, Settings
+    from sam3_image.report import log_to_stdout
+    from sam3_image.serving import Service
     from sam3_image.web.app import create_app
 
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises it again when it has ended
         signal.signal(number, _stop)
     silence_libtiff()
+    log_to_stdout()
     service = Service(Settings.from_environment(os.environ))
-    keeper = Keeper(service)
+    service.start_caretaker()
     config = uvicorn.Config(
         create_app(service, settings),
         log_level="warning",
@@ -82,7 +84,6 @@ def _serve(settings: WebSettings, listening: socket.socket) -> None:
     try:
         uvicorn.Server(config).run(sockets=[listening])
     finally:
-        keeper.close()
         service.close()
 
 

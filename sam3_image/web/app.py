@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from sam3_image.settings import WebSettings
 from sam3_image.web import groups
 from sam3_image.web.answers import HANDLERS
 from sam3_image.web.context import Context
@@ -15,7 +16,6 @@ from sam3_image.web.guard import Guard, RequireToken
 from sam3_image.web.jobs import Jobs
 from sam3_image.web.pictures import Pictures
 from sam3_image.web.segmentation import Segmentation
-from sam3_image.web.settings import WebSettings
 from sam3_image.web.shelf import Gate
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import BaseRoute
 
+from sam3_image.settings import WebSettings
 from sam3_image.web.fetch import Fetcher
 from sam3_image.web.jobs import Jobs
 from sam3_image.web.pictures import Pictures
 from sam3_image.web.segmentation import Segmentation
-from sam3_image.web.settings import WebSettings
 from sam3_image.web.shelf import MAX_FILES, File, Gate, Shelf
 
 if TYPE_CHECKING:

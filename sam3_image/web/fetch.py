@@ -23,9 +23,7 @@ from functools import partial
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from sam3_image.errors import ImageError, shown
-
-OFF, PUBLIC, PRIVATE = "off", "public", "private"
-POLICIES = (OFF, PUBLIC, PRIVATE)
+from sam3_image.settings import OFF, PRIVATE
 
 MAX_BYTES = 64_000_000
 MAX_SECONDS = 20.0

@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sam3_image.errors import shown
+from sam3_image.settings import WebSettings, is_loopback
 from sam3_image.web.answers import HEADERS, problem
-from sam3_image.web.settings import WebSettings, is_loopback
 
 
 class Guard:

@@ -22,7 +22,7 @@ from sam3_image.web.label_config import Control, LabelConfig
 from sam3_image.web.label_files import read_task_image
 
 if TYPE_CHECKING:
-    from sam3_image.serving import Instances
+    from sam3_image.instances import Instances
 
 PREFIX = "/label-studio"
 VERSION = "sam3-image"

@@ -20,7 +20,7 @@ from sam3_image.web.endpoint import Body, Call, Endpoint, group
 from sam3_image.web.sources import to_base64
 
 if TYPE_CHECKING:
-    from sam3_image.serving import Instances
+    from sam3_image.instances import Instances
 
 Form = Literal["png", "rle"]
 

@@ -35,7 +35,7 @@ from sam3_image.web.roboflow_models import (
 from sam3_image.web.sources import from_base64, from_url
 
 if TYPE_CHECKING:
-    from sam3_image.serving import Instances
+    from sam3_image.instances import Instances
 
 MAX_IMAGES = 16
 

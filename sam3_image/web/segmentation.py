@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import anyio
@@ -17,7 +15,8 @@ from sam3_image.request import Request
 from sam3_image.web.pictures import Picture, Pictures
 
 if TYPE_CHECKING:  # torch takes seconds, and whoever has a service has imported it
-    from sam3_image.serving import Instances, Service
+    from sam3_image.instances import Instances
+    from sam3_image.serving import Service
 
 THREADS = 4
 
@@ -64,8 +63,9 @@ class Segmentation:
 
     async def file(self, image: Image, request: Request) -> tuple[str, bytes]:
         """Name and content of the file that `predict()` would give."""
-        request.output.check_size(image.size)
-        return await self.call(_written, await self.segment(image, request), request)
+        self._service.check(request)
+        rendered = await self._service.submit_rendered(image, request)
+        return rendered.name, rendered.data
 
     async def preview(self, image: Image) -> bytes:
         """Return a JPEG of the picture, scaled down where it is large."""
@@ -74,9 +74,3 @@ class Segmentation:
     async def call(self, function: Callable[[*A], R], *arguments: *A) -> R:
         """Run a function in a worker thread."""
         return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
-
-
-def _written(instances: Instances, request: Request) -> tuple[str, bytes]:
-    with tempfile.TemporaryDirectory(prefix="sam3-web-") as folder:
-        path = instances.write(request.output, Path(folder))
-        return path.name, path.read_bytes()

@@ -18,7 +18,7 @@ from sam3_image.web.endpoint import Body, Call, Endpoint, group
 from sam3_image.web.sources import from_base64
 
 if TYPE_CHECKING:
-    from sam3_image.serving import Instances
+    from sam3_image.instances import Instances
 
 MODEL = "segment_anything_3"
 UNNAMED = "AUTOLABEL_OBJECT"  # the program's own word for an object without a label

@@ -22,8 +22,8 @@ from transformers import AutoConfig, CLIPTokenizer, PreTrainedModel, Sam3Tracker
 
 from sam3_image.errors import CheckpointError, shown
 from sam3_image.model.architecture import DETECTORS, Architecture
-from sam3_image.model.reference import Reference
-from sam3_image.model.weights.loading import Reading, Weights, load, weight_files
+from sam3_image.model.compatibility import Compatibility
+from sam3_image.model.weights.loading import Weights, WeightsLoader, load, weight_files
 from sam3_image.model.weights.source import conversion
 from sam3_image.model.weights.tensor_file import read_entries
 from sam3_image.model.weights.tokenizer import first_line, read_tokenizer
@@ -88,7 +88,7 @@ class Checkpoint:
         """Return the CLIP tokenizer of the text encoder; raises CheckpointError."""
         return read_tokenizer(self.folder)
 
-    def weights(self, reading: Reading) -> Weights:
+    def weights(self, reading: WeightsLoader) -> Weights:
         """Return what `reading` brings of this folder's files; raises CheckpointError."""
         try:
             return reading.weights()
@@ -97,7 +97,7 @@ class Checkpoint:
         except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
             raise self._unusable(error) from None
 
-    def detector(self, weights: Weights, reference: Reference) -> Any:
+    def detector(self, weights: Weights, reference: Compatibility) -> Any:
         """Return the half that finds concepts, with the vision backbone.
 
         A `Sam3Model`, or what else `architecture` says. Raises CheckpointError.

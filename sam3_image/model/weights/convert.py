@@ -30,12 +30,12 @@ from transformers.initialization import no_init_weights
 
 from sam3_image.errors import CheckpointError, UserError, shown
 from sam3_image.model.architecture import Architecture
+from sam3_image.model.compatibility import META
 from sam3_image.model.device import Placement
-from sam3_image.model.reference import META
 from sam3_image.model.weights import tensor_file
 from sam3_image.model.weights.checkpoint import listed, read_config
 from sam3_image.model.weights.download import add_license, is_for_video
-from sam3_image.model.weights.loading import Reading
+from sam3_image.model.weights.loading import WeightsLoader
 from sam3_image.model.weights.meta_layout import Layout, layout_of
 from sam3_image.model.weights.tokenizer import CLIP, FILES, find_tokenizer, first_line
 
@@ -114,7 +114,9 @@ def _open(file: Path) -> Tensors:
     if not file.is_file():
         raise CheckpointError(f"There is no file {file}; give the path of Meta's checkpoint.")
     if file.suffix == ".safetensors":
-        return Reading([file], Placement(torch.device("cpu"), torch.float32)).weights().tensors
+        return (
+            WeightsLoader([file], Placement(torch.device("cpu"), torch.float32)).weights().tensors
+        )
     try:
         content: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:

@@ -81,7 +81,7 @@ class Weights:
     placement: Placement
 
 
-class Reading:
+class WeightsLoader:
     """Files of weights on their way to the device; `weights()` waits for them."""
 
     def __init__(self, files: Sequence[Path], placement: Placement) -> None:

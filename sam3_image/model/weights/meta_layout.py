@@ -21,7 +21,7 @@ POINT_KINDS = 4
 
 
 @dataclass(frozen=True)
-class Source:
+class TensorRecipe:
     """Where a weight comes from: names of Meta's tensors, and what makes one weight of them.
 
     `make` only views and joins: it works on the meta device too, and reads nothing but a few
@@ -48,10 +48,10 @@ class Layout:
     has_memory: bool = True
     iou_is_sigmoid: bool = True
 
-    def source(self, name: str) -> Source:
+    def source(self, name: str) -> TensorRecipe:
         """Say where the weight `name` of a `Sam3VideoModel` comes from."""
         found = _source(name)
-        return Source(tuple(self._spelled(meta) for meta in found.names), found.make)
+        return TensorRecipe(tuple(self._spelled(meta) for meta in found.names), found.make)
 
     def drops(self, name: str) -> bool:
         """Whether the tensor `name` of a file has nothing to give to any of our models."""
@@ -101,17 +101,17 @@ def layout_of(names: Collection[str]) -> Layout:
     return SAM3 if any(name.startswith("detector.") for name in names) else TRAINED
 
 
-def _source(name: str) -> Source:
+def _source(name: str) -> TensorRecipe:
     """Say where a weight comes from, with the names of `sam3.pt`."""
     part = next(part for part in PARTS if name.startswith(part.ours))
     if name == "tracker_model.prompt_encoder.point_embed.weight":
         kinds = (f"{part.meta}point_embeddings.{kind}.weight" for kind in range(POINT_KINDS))
-        return Source(tuple(kinds), lambda found: torch.cat(list(found)))
+        return TensorRecipe(tuple(kinds), lambda found: torch.cat(list(found)))
     fused = part.fused and re.search(r"\.([qkv])_proj\.(?=(?:weight|bias)$)", name)
     if fused:
         index = "qkv".index(fused[1])
         whole = f"{name[: fused.start()]}.{part.fused}{name[fused.end() :]}"
-        return Source((_renamed(whole, part),), lambda found: _third(found[0], index))
+        return TensorRecipe((_renamed(whole, part),), lambda found: _third(found[0], index))
     makers: dict[str, Callable[[Sequence[torch.Tensor]], torch.Tensor]] = {
         # Meta's table begins with the position of a class token, which SAM 3 does not have.
         "embeddings.position_embeddings": lambda found: found[0][:, 1:],
@@ -120,7 +120,7 @@ def _source(name: str) -> Source:
     make = next(
         (maker for end, maker in makers.items() if name.endswith("." + end)), lambda found: found[0]
     )
-    return Source((_renamed(name, part),), make)
+    return TensorRecipe((_renamed(name, part),), make)
 
 
 def _renamed(name: str, part: Part) -> str:

@@ -16,6 +16,7 @@ import huggingface_hub as hub
 from huggingface_hub import errors as hub_errors
 
 from sam3_image.errors import CheckpointError, shown
+from sam3_image.settings import Settings
 
 REPOSITORY = "facebook/sam3"
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,7 +27,7 @@ FILES = ("*.safetensors", "*.json", "*.txt", "LICENSE*")
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsSource:
     """A folder, or (where `folder` is None) a repository and the token to fetch it with."""
 
     folder: Path | None
@@ -35,7 +36,7 @@ class Source:
 
     def __repr__(self) -> str:
         """Without the token: a repr ends up in logs."""
-        return f"Source(folder={self.folder}, repository={self.repository!r})"
+        return f"WeightsSource(folder={self.folder}, repository={self.repository!r})"
 
     @property
     def name(self) -> str:
@@ -48,10 +49,10 @@ class Source:
         return self.folder is not None and self.folder.resolve() == DEMO
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Source:
+    def of(cls, settings: Settings) -> WeightsSource:
         """SAM3_WEIGHTS, else `weights/sam3`, else the hub with a token; raises CheckpointError."""
-        named = environment.get("SAM3_WEIGHTS", "").strip()
-        token = token_of(environment)
+        named = settings.weights
+        token = settings.token or hub.get_token()
         if named:
             folder = Path(named).expanduser()
             if folder.is_dir():
@@ -93,7 +94,7 @@ def token_of(environment: Mapping[str, str]) -> str | None:
     return environment.get("HF_TOKEN", "").strip() or hub.get_token()
 
 
-def locate(source: Source) -> Path:
+def locate(source: WeightsSource) -> Path:
     """Return folder with the weights, fetched first (with a progress bar) where it has to be."""
     return source.folder or fetch(source.repository, source.token)
 

@@ -31,10 +31,11 @@ class PictureFormat:
     """One format of overlay and cut-out.
 
     encode: (H, W, 3) RGB or, where it has `alpha`, (H, W, 4) RGBA uint8 → the file's bytes.
-    largest_side: what the format can hold, in pixels.
+    media_type: of the file. largest_side: what the format can hold, in pixels.
     """
 
     encode: Callable[[Pixels], bytes]
+    media_type: str
     largest_side: int
     alpha: bool
 
@@ -55,9 +56,9 @@ def _webp(pixels: Pixels) -> bytes:
 
 # By file suffix.
 PICTURE_FORMATS = {
-    "png": PictureFormat(png.encode, (1 << 31) - 1, alpha=True),
-    "jpg": PictureFormat(_jpeg, 65_500, alpha=False),
-    "webp": PictureFormat(_webp, 16_383, alpha=True),
+    "png": PictureFormat(png.encode, "image/png", (1 << 31) - 1, alpha=True),
+    "jpg": PictureFormat(_jpeg, "image/jpeg", 65_500, alpha=False),
+    "webp": PictureFormat(_webp, "image/webp", 16_383, alpha=True),
 }
 
 PREVIEW_SIDE = 2048  # pixels; more than a screen shows of a whole picture

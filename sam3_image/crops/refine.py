@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3_image.crops.looks import Eye, Question
+from sam3_image.crops.runner import CropRunner, Question
 from sam3_image.crops.windows import around
-from sam3_image.masks import Detections, Maps, Mask, Packed, Regions
+from sam3_image.masks import Detections, LowResMasks, Mask, PackedMask, PackedMasks
 from sam3_image.model import Pick, Point, Target
 
 SHARE = 0.5  # of the crop's side that the longer side of the object takes
@@ -26,28 +26,28 @@ GAIN = 1.25
 AGREE = 0.6
 
 
-def refine(eye: Eye, pixels: NDArray[np.uint8], found: Detections) -> Detections:
+def refine(runner: CropRunner, pixels: NDArray[np.uint8], found: Detections) -> Detections:
     """Return the same instances with finer masks, and boxes tightly around those replaced.
 
     pixels: (H, W, 3) uint8 RGB, the picture in which they were found. Scores and order stay those
     of the first look, and so do masks that are empty, large, or that the second look does not
     confirm.
     """
-    packed = [Packed.of(mask) for mask in found.masks()]
+    packed = [PackedMask.of(mask) for mask in found.masks()]
     boxes = found.boxes.copy()
-    answers = eye.look(_questions(pixels, packed))
+    answers = runner.look(_questions(pixels, packed))
     for (question, plain), (_, mirrored) in zip(answers, answers, strict=True):
         (index,) = question.prompts
         local = _mean(plain, mirrored)
         window = question.window
         second = Mask(local.inside, local.y + window.y0, local.x + window.x0, found.size)
         if packed[index].mask().iou(second) >= AGREE:
-            packed[index] = Packed.of(second)
+            packed[index] = PackedMask.of(second)
             boxes[index] = second.box
-    return replace(found, source=Regions(tuple(packed)), boxes=boxes)
+    return replace(found, source=PackedMasks(tuple(packed)), boxes=boxes)
 
 
-def _questions(pixels: NDArray[np.uint8], packed: Sequence[Packed]) -> Iterator[Question]:
+def _questions(pixels: NDArray[np.uint8], packed: Sequence[PackedMask]) -> Iterator[Question]:
     """Yield two questions for each mask that may gain: the crop and its mirror image."""
     size = pixels.shape[0], pixels.shape[1]
     for index, one in enumerate(packed):
@@ -81,7 +81,7 @@ def _mirrored(target: Target, width: int) -> Target:
 def _mean(plain: Detections, mirrored: Detections) -> Mask:
     """Return the mask of the mean of two answers, the second of which is in mirror image."""
     one, other = plain.source, mirrored.source
-    if not isinstance(one, Maps) or not isinstance(other, Maps):
+    if not isinstance(one, LowResMasks) or not isinstance(other, LowResMasks):
         raise TypeError("the answers to a pick are maps")
     values = (one.values + other.values[..., ::-1]).astype(np.float32)
     return replace(one, values=values, cut=2 * one.cut).mask(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from sam3_image.decode import Limits, open_any
 from sam3_image.errors import InputError, shown
+from sam3_image.instances import Instances
+from sam3_image.model import load_segmenter
+from sam3_image.pipeline import segment
+from sam3_image.report import Report
 from sam3_image.request import Request
-from sam3_image.serving.instances import Instances
-from sam3_image.serving.report import quiet
-from sam3_image.serving.service import Service
-from sam3_image.serving.settings import Settings
+from sam3_image.serving import MemoryBudget, guarded
+from sam3_image.settings import Settings
 
 Picture = str | os.PathLike[str] | Pillow.Image | NDArray[np.uint8]
 
@@ -24,13 +28,19 @@ Picture = str | os.PathLike[str] | Pillow.Image | NDArray[np.uint8]
 class Sam:
     """A loaded model; `find` and `pick` may be called from several threads at once.
 
-    A picture asked twice is encoded once. Images are a path, a Pillow image, or RGB uint8 of shape
-    (height, width, 3); coordinates are pixels of the upright image, origin top left, x to the
+    An image asked about twice is encoded once. Images are a path, a Pillow image, or RGB uint8 of
+    shape (height, width, 3); coordinates are pixels of the upright image, origin top left, x to the
     right.
     """
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, settings: Settings) -> None:
+        """Load the weights; raises UserError. Programs call `load`."""
+        self._model = load_segmenter(settings, Report())
+        self._limits = Limits.of(settings)
+        self._max_tiles = settings.max_tiles
+        self._memory = MemoryBudget()
+        # torch's inference mode and the caches of features are not made for several threads.
+        self._lock = threading.Lock()
 
     def find(
         self, image: Picture, concepts: str | Sequence[str] | None = None, **options: Any
@@ -84,8 +94,16 @@ class Sam:
         if options.get("reference_image") is not None:
             options["reference_image"] = _source(options["reference_image"], "reference_image")
         request = Request.from_inputs(task=task, **options)
-        self._service.check(request)
-        return self._service.segment(self._service.open(_source(image)), request)
+        self._model.check(request.prompts.concepts)
+        report = Report()
+        with self._memory.claim() as claim:
+            opened = open_any(_source(image), self._limits, claim.take)
+            request.check_size(opened.size, self._max_tiles)
+            reference = request.crops.reference_image
+            if reference is not None:
+                reference = open_any(reference, self._limits, claim.take)
+            with self._lock, guarded(self._model.forget):
+                return segment(opened, request, self._model, report, reference)
 
 
 def load(
@@ -111,8 +129,7 @@ def load(
         "SAM3_REFERENCE": reference,
     }
     named = {name: os.fspath(value) for name, value in given.items() if value is not None}
-    settings = Settings.from_environment({**os.environ, **named})
-    return Sam(Service(settings, say=quiet))
+    return Sam(Settings.from_environment({**os.environ, **named}))
 
 
 def _source(image: Picture, name: str = "image") -> Path | Pillow.Image | NDArray[np.uint8]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sam3_image.crops.looks import Question
+from sam3_image.crops.runner import Question
 from sam3_image.crops.windows import Box, Window
-from sam3_image.masks import Detections, Maps, Mask, Packed, Regions
+from sam3_image.masks import Detections, LowResMasks, Mask, PackedMask, PackedMasks
 
 # IoU of the model's box with the box around the mask below which an answer contradicts itself.
 # Where objects are far too small, masks are smeared over several of them while boxes are not.
@@ -18,7 +18,7 @@ CONSISTENT = 0.5
 
 
 @dataclass(frozen=True)
-class Seen:
+class CropDetection:
     """An instance in one look.
 
     box: of the model, around: tightly around the mask; both xyxy in pixels of the picture.
@@ -37,7 +37,7 @@ class Seen:
     area: int
     depth: float
     consistent: bool
-    packed: Packed
+    packed: PackedMask
 
     @property
     def whole(self) -> bool:
@@ -50,7 +50,9 @@ class Seen:
         return longer(self.around)
 
 
-def seen(question: Question, found: Detections, size: tuple[int, int]) -> Iterator[Seen]:
+def crop_detections(
+    question: Question, found: Detections, size: tuple[int, int]
+) -> Iterator[CropDetection]:
     """Yield what was found, in a picture of `size`, but for what lies in the strip."""
     for index, mask in enumerate(found.masks()):
         inside = _right_of(mask, question.strip)
@@ -62,7 +64,7 @@ def seen(question: Question, found: Detections, size: tuple[int, int]) -> Iterat
         moved = Mask(inside.inside, inside.y + y, inside.x + x, size)
         box = own[0] + x, own[1] + y, own[2] + x, own[3] + y
         around: Box = tuple(map(float, moved.box))  # type: ignore[assignment]
-        yield Seen(
+        yield CropDetection(
             prompt=question.prompts[int(found.prompts[index])],
             concept=found.concepts[index],
             score=float(found.scores[index]),
@@ -72,15 +74,15 @@ def seen(question: Question, found: Detections, size: tuple[int, int]) -> Iterat
             area=area,
             depth=_depth(around, window, size, _cell(found, mask.size)),
             consistent=box_iou(box, around) >= CONSISTENT,
-            packed=Packed.of(moved),
+            packed=PackedMask.of(moved),
         )
 
 
-def detections(instances: Sequence[Seen], size: tuple[int, int]) -> Detections:
+def detections(instances: Sequence[CropDetection], size: tuple[int, int]) -> Detections:
     """Return the instances of a picture of `size`, best score first."""
     return Detections(
         size=size,
-        source=Regions(tuple(one.packed for one in instances)),
+        source=PackedMasks(tuple(one.packed for one in instances)),
         boxes=np.array([one.box for one in instances], dtype=np.float32).reshape(-1, 4),
         scores=np.array([one.score for one in instances], dtype=np.float32),
         presence=np.array([one.presence for one in instances], dtype=np.float32),
@@ -90,7 +92,7 @@ def detections(instances: Sequence[Seen], size: tuple[int, int]) -> Detections:
     ).sorted()
 
 
-def shared(one: Seen, other: Seen) -> int:
+def shared(one: CropDetection, other: CropDetection) -> int:
     """Return how many pixels are in both masks."""
     x0, y0, x1, y1 = intersection(one.around, other.around)
     if x1 <= x0 or y1 <= y0:  # most pairs: nothing to unpack
@@ -138,7 +140,7 @@ def _right_of(mask: Mask, column: int) -> Mask:
 
 def _cell(found: Detections, size: tuple[int, int]) -> float:
     """Return the side of a map's cell in pixels: masks are no finer than that."""
-    if not isinstance(found.source, Maps):
+    if not isinstance(found.source, LowResMasks):
         return 1.0
     cells = found.source.values.shape[1:]
     return max(pixels / count for pixels, count in zip(size, cells, strict=True))

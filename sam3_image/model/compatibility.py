@@ -8,14 +8,14 @@ is made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sam3_image.errors import UserError, shown
+from sam3_image.settings import Settings
 
 
 @dataclass(frozen=True)
-class Reference:
+class Compatibility:
     """Whose SAM 3 to answer as, and what that means.
 
     name: as SAM3_REFERENCE and `load()` have it. title: for the log.
@@ -33,23 +33,23 @@ class Reference:
     layer_norm_eps: float | None
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Reference:
-        """Read SAM3_REFERENCE, by default DEFAULT_REFERENCE. Raises UserError for another name."""
-        name = environment.get("SAM3_REFERENCE", "").strip() or DEFAULT_REFERENCE.name
-        for reference in (META, TRANSFORMERS):
-            if name == reference.name:
-                return reference
+    def of(cls, settings: Settings) -> Compatibility:
+        """As SAM3_REFERENCE says; raises UserError for a name that is none."""
+        name = settings.compatibility or DEFAULT_COMPATIBILITY.name
+        for known in (META, TRANSFORMERS):
+            if name == known.name:
+                return known
         raise UserError(
             f"SAM3_REFERENCE is {shown(name)}; allowed are {META.name} (answer as Meta's own "
             f"SAM 3) and {TRANSFORMERS.name} (as transformers computes it). Unset it for "
-            f"{DEFAULT_REFERENCE.name}."
+            f"{DEFAULT_COMPATIBILITY.name}."
         )
 
     def __str__(self) -> str:
         return self.title
 
 
-META = Reference(
+META = Compatibility(
     name="meta",
     title="Meta's SAM 3",
     cls_token=True,
@@ -57,7 +57,7 @@ META = Reference(
     clean_text=True,
     layer_norm_eps=1e-5,
 )
-TRANSFORMERS = Reference(
+TRANSFORMERS = Compatibility(
     name="transformers",
     title="transformers' SAM 3",
     cls_token=False,
@@ -65,4 +65,4 @@ TRANSFORMERS = Reference(
     clean_text=False,
     layer_norm_eps=None,
 )
-DEFAULT_REFERENCE = META
+DEFAULT_COMPATIBILITY = META

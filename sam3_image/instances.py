@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sam3_image.decode import Image
 from sam3_image.masks import Detections, Mask, Selection
-from sam3_image.output import Output, annotate, draw, unwritable, write
+from sam3_image.output import Output, annotate, draw, save, unwritable
 
 if TYPE_CHECKING:
     from supervision import Detections as SupervisionDetections
@@ -134,10 +134,6 @@ class Instances:
             data={"class_name": np.array(self.concepts, dtype=object)},
         )
 
-    def write(self, output: Output, folder: Path) -> Path:
-        """Write the file that `output` asks for into `folder` and return its path."""
-        return write(self.image, self.detections, output, folder)
-
     def save(self, path: str | Path, **output: Any) -> Path:
         """Write one file to `path` and return it: by default the ZIP of masks.
 
@@ -148,7 +144,7 @@ class Instances:
         wanted = Output(**output)
         try:
             with tempfile.TemporaryDirectory(prefix=".sam3-image-", dir=target.parent) as folder:
-                made = self.write(wanted, Path(folder))
+                made = save(self.image, self.detections, wanted, Path(folder))
                 shutil.move(made, target)
         except OSError as error:
             raise unwritable(target, error) from None

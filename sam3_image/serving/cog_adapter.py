@@ -1,4 +1,4 @@
-"""What must be different in a process that Cog runs; with `predict.py` all that knows Cog.
+"""Everything that is different in a process that Cog runs; only `predict.py` also knows Cog.
 
 `take_over_process` is the one place that changes the process as a whole, and is called by name.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sam3_image.decode import silence_libtiff
-from sam3_image.serving.queue import CanceledError
+from sam3_image.serving.scheduler import CanceledError
 
 # Cog answers "canceled", without any message, where an error's text holds one of these words.
 CANCEL_WORDS = ("cancelled", "CancelledError")

@@ -1,12 +1,14 @@
-"""Detections and the picture → the one file that the caller asked for."""
+"""Instances and their image → the one file that the caller asked for."""
 
 from __future__ import annotations
 
 import errno
+import io
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from sam3_image.decode import Image
 from sam3_image.errors import OutputError
 from sam3_image.masks import Detections, Mask
 from sam3_image.output import png
-from sam3_image.output.annotations import Annotations
+from sam3_image.output.canvas import Canvas, Style
+from sam3_image.output.formats import Annotations, ImageInfo
+from sam3_image.output.images import PICTURE_FORMATS, Pixels
 from sam3_image.output.options import Output
-from sam3_image.output.pictures import PICTURE_FORMATS, Pixels
-from sam3_image.output.render import Canvas, Style
+
+PNG_TYPE, ZIP_TYPE = "image/png", "application/zip"
 
 # ISA-L leaves Python's lock while it works, so masks are encoded side by side. Twice as many as
 # there are encoders may wait, so memory does not grow with the number of instances.
@@ -39,55 +43,71 @@ ADVICE = {
 
 
 def unwritable(target: Path, error: OSError) -> OutputError:
-    """Return the error for a result that cannot be written to `target`."""
+    """The error for a result that cannot be written to `target`."""
     advice = ADVICE.get(error.errno or 0, "check the folder and try again")
     reason = error.strerror or str(error)
     return OutputError(f"The result cannot be written to {target} ({reason}): {advice}.")
 
 
-def write(image: Image, instances: Detections, output: Output, folder: Path) -> Path:
-    """Write the result into `folder` (which exists) and returns its path.
+@dataclass(frozen=True)
+class RenderedFile:
+    """A result in memory: its file name, media type and content."""
 
-    The file is `masks.zip`, `mask.png`, `overlay.*`, `cutout.*` or `annotations.json`. No
-    instance is a result, too: a ZIP without masks, the untouched picture, a black mask, an empty
+    name: str
+    media_type: str
+    data: bytes
+
+
+def render(image: Image, instances: Detections, output: Output) -> RenderedFile:
+    """The one file that `output` asks for.
+
+    Its name is `masks.zip`, `mask.png`, `overlay.*`, `cutout.*` or that of the annotation format.
+    No instance is a result, too: a ZIP without masks, the untouched image, a black mask, an empty
     list. `image.size` and `instances.size` are the same (height, width).
 
-    Raises `InputError` where `output_format` cannot hold the size of the image, `OutputError`
-    where the file cannot be written.
+    Raises `InputError` where `output_format` cannot hold the size of the image.
     """
     output.check_size(image.size)
+    if output.return_zip:
+        return RenderedFile("masks.zip", ZIP_TYPE, _zip(image, instances, output))
+    if output.wants_annotations:
+        made = _annotations(instances, output.annotation_format)
+        return RenderedFile(made.format.file_name, made.format.media_type, made.encode())
+    canvas = _canvas(image, instances, output)
+    if output.wants_silhouette:
+        return RenderedFile("mask.png", PNG_TYPE, png.encode(canvas.silhouette()))
+    name, content = next(_pictures(canvas, instances, output))
+    return RenderedFile(name, PICTURE_FORMATS[output.output_format].media_type, content)
+
+
+def save(image: Image, instances: Detections, output: Output, folder: Path) -> Path:
+    """Write what `render` gives into `folder`, which exists, and return its path.
+
+    Raises what `render` raises, and `OutputError` where the file cannot be written.
+    """
+    rendered = render(image, instances, output)
+    path = folder / rendered.name
     try:
-        if output.return_zip:
-            return _write_zip(image, instances, output, folder / "masks.zip")
-        name, content = _one_file(image, instances, output)
-        path = folder / name
-        path.write_bytes(content)
-        return path
+        path.write_bytes(rendered.data)
     except OSError as error:
         raise unwritable(folder, error) from error
+    return path
 
 
 def draw(image: Image, instances: Detections, output: Output) -> Pixels:
-    """Return the overlay that `output` asks for: (H, W, 3) uint8 RGB."""
+    """The overlay that `output` asks for: (H, W, 3) uint8 RGB."""
     return _canvas(image, instances, output).overlay(instances)
 
 
-def annotate(instances: Detections, annotation_format: str) -> dict[str, Any]:
-    """Return annotations as JSON values; annotation_format: one of those but "none"."""
-    return _annotations(instances, annotation_format).document()
+def annotate(instances: Detections, annotation_format: str, image: ImageInfo | None = None) -> Any:
+    """Annotations as JSON values, or as text for a format that is none; never "none"."""
+    return _annotations(instances, annotation_format, image).document()
 
 
-def _one_file(image: Image, instances: Detections, output: Output) -> tuple[str, bytes]:
-    if output.wants_annotations:
-        return "annotations.json", _annotations(instances, output.annotation_format).encode()
-    canvas = _canvas(image, instances, output)
-    if output.wants_silhouette:
-        return "mask.png", png.encode(canvas.silhouette())
-    return next(_pictures(canvas, instances, output))
-
-
-def _annotations(instances: Detections, annotation_format: str) -> Annotations:
-    annotations = Annotations(instances, annotation_format)
+def _annotations(
+    instances: Detections, annotation_format: str, image: ImageInfo | None = None
+) -> Annotations:
+    annotations = Annotations(instances, annotation_format, image)
     for mask in instances.masks():
         annotations.add(mask)
     return annotations
@@ -100,23 +120,24 @@ def _canvas(image: Image, instances: Detections, output: Output) -> Canvas:
     return canvas
 
 
-def _write_zip(image: Image, instances: Detections, output: Output, path: Path) -> Path:
+def _zip(image: Image, instances: Detections, output: Output) -> bytes:
     canvas = None
     if output.wants_overlay or output.wants_silhouette or output.apply_mask:
         canvas = Canvas(image.pixels, _style(output))
     annotations = None
     if output.wants_annotations:
         annotations = Annotations(instances, output.annotation_format)
-    with zipfile.ZipFile(path, "w") as archive:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
         consumers = [consumer.add for consumer in (canvas, annotations) if consumer]
-        for index, content in enumerate(_encoded(_tee(instances.masks(), consumers), image.size)):
-            _store(archive, f"mask_{index:03}.png", content)
+        for index, mask in enumerate(_encoded(_tee(instances.masks(), consumers), image.size)):
+            _store(archive, f"mask_{index:03}.png", mask)
         if canvas:
-            for name, content in _pictures(canvas, instances, output):
-                _store(archive, name, content)
+            for name, picture in _pictures(canvas, instances, output):
+                _store(archive, name, picture)
         if annotations:
-            _store(archive, "annotations.json", annotations.encode())
-    return path
+            _store(archive, annotations.format.file_name, annotations.encode())
+    return content.getvalue()
 
 
 def _pictures(canvas: Canvas, instances: Detections, output: Output) -> Iterator[tuple[str, bytes]]:

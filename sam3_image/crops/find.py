@@ -7,30 +7,30 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3_image.crops.looks import Eye
+from sam3_image.crops.detection import crop_detections, detections
 from sam3_image.crops.reference import Exemplar, Exemplars
-from sam3_image.crops.seen import detections, seen
-from sam3_image.crops.tiles import Looked, Tiles
+from sam3_image.crops.runner import CropRunner
+from sam3_image.crops.tiles import TileDone, Tiles
 from sam3_image.crops.windows import Window, count
 from sam3_image.masks import Detections
 from sam3_image.model import Find
 
 
-def find_in_parts(
-    eye: Eye,
+def find_in_crops(
+    runner: CropRunner,
     pixels: NDArray[np.uint8],
     request: Find,
     *,
     tile_size: int | None,
     references: Sequence[Exemplar] = (),
-    looked: Looked = lambda done, total, found: None,
+    tile_done: TileDone = lambda done, total, found: None,
 ) -> Detections:
     """Return the instances that `request` asks for, best score first.
 
     pixels: (H, W, 3) uint8 RGB. request: in pixels of it.
     tile_size: in pixels; None for one look, as is a picture that is no larger than a tile.
     references: what to find looks like them.
-    looked: called after each tile with how many are done, how many there are, and what was found
+    tile_done: called after each tile with how many are done, how many there are, and what was found
         in this one.
     """
     size = pixels.shape[0], pixels.shape[1]
@@ -40,8 +40,12 @@ def find_in_parts(
     ]
     exemplars = Exemplars(own, references)
     if tile_size is not None and count(size, tile_size) > 1:
-        return Tiles(eye, pixels, request, exemplars, tile_size).find(looked)
+        return Tiles(runner, pixels, request, exemplars, tile_size).find(tile_done)
     window, prompts = Window.whole(size), range(len(request.concepts))
     question = exemplars.question(pixels, window, request.concepts, request.threshold, prompts)
-    found = eye.overview(question)
-    return found if not question.strip else detections(list(seen(question, found, size)), size)
+    found = runner.overview(question)
+    return (
+        found
+        if not question.strip
+        else detections(list(crop_detections(question, found, size)), size)
+    )

@@ -1,0 +1,95 @@
+"""Questions about crops of an image, asked a batch of crops at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam3_image.crops.windows import Window
+from sam3_image.masks import Detections
+from sam3_image.model import Find, Pick
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to ask about a crop.
+
+    pixels: (h, w, 3) uint8 RGB: the window, right of `strip` columns that show something else.
+    request: in coordinates of these pixels.
+    prompts: for each concept or target of `request` its index in the request as a whole.
+    """
+
+    pixels: Pixels
+    request: Find | Pick
+    window: Window
+    prompts: Sequence[int]
+    strip: int = 0
+
+
+class CropModel(Protocol):
+    """What is used of a `Segmenter`, or of a `ScheduledModel` in its place.
+
+    Model inputs and features are the model's own affair.
+    """
+
+    def prepare(self, pixels: Pixels, side: int) -> Any:
+        """The host's part of encoding an image."""
+
+    def encode(self, image: Any) -> Any:
+        """Features of an image, kept for the next request about it."""
+
+    def encode_all(self, crops: Sequence[Any]) -> Sequence[Any]:
+        """Features of at most `batch(side)` crops, not kept."""
+
+    def segment(self, features: Any, task: Find | Pick, mask_threshold: float) -> Detections:
+        """The instances that are asked for, in pixels of what was encoded."""
+
+    def batch(self, side: int) -> int:
+        """How many crops `encode_all` takes."""
+
+
+@dataclass(frozen=True)
+class CropRunner:
+    """A model, and how images are shown to it.
+
+    side: of the encoder's square input, in pixels.
+    mask_threshold: probability above which a pixel belongs to a mask.
+    """
+
+    model: CropModel
+    side: int
+    mask_threshold: float
+
+    def encode(self, pixels: Pixels, prepared: dict[int, Any]) -> Any:
+        """Features of a whole image, which the model keeps.
+
+        prepared: what was made of these pixels before, by side; what is made now is added.
+        """
+        if self.side not in prepared:
+            prepared[self.side] = self.model.prepare(pixels, self.side)
+        return self.model.encode(prepared[self.side])
+
+    def overview(self, question: Question) -> Detections:
+        """The answer to a question about a whole image, whose features the model keeps."""
+        features = self.encode(question.pixels, {})
+        return self.model.segment(features, question.request, self.mask_threshold)
+
+    def look(self, questions: Iterable[Question]) -> Iterator[tuple[Question, Detections]]:
+        """Yield each question with its answer, in coordinates of the question's pixels.
+
+        Questions are taken a batch at a time, and nothing of a batch is kept once its answers
+        were taken: memory does not grow with their number.
+        """
+        rest = iter(questions)
+        batch = self.model.batch(self.side)
+        while some := list(islice(rest, batch)):
+            crops = [self.model.prepare(one.pixels, self.side) for one in some]
+            for features, one in zip(self.model.encode_all(crops), some, strict=True):
+                yield one, self.model.segment(features, one.request, self.mask_threshold)

@@ -1,0 +1,49 @@
+"""Settings → a model that is ready to answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sam3_image.model.compatibility import Compatibility
+from sam3_image.model.device import Placement
+from sam3_image.model.weights.loading import WeightsLoader, weight_files
+from sam3_image.model.weights.source import WeightsSource, locate
+from sam3_image.report import Report
+from sam3_image.settings import Settings
+
+if TYPE_CHECKING:
+    from sam3_image.model.segmenter import Segmenter
+
+
+def load_segmenter(settings: Settings, report: Report) -> Segmenter:
+    """Find, check and load the weights, and say in the log what was loaded.
+
+    Raises UserError (CheckpointError, DeviceError) with one line that says what to do.
+    """
+    source, placement = WeightsSource.of(settings), Placement.of(settings)
+    compatibility = Compatibility.of(settings)
+    with report.stage("setup"):
+        folder = locate(source)
+        loader = WeightsLoader(weight_files(folder), placement)
+        # Imported only now: transformers takes seconds, in which the weights are read.
+        from sam3_image.model.segmenter import CacheBudget, Segmenter
+        from sam3_image.model.weights.checkpoint import Checkpoint
+
+        checkpoint = Checkpoint.open(folder)
+        report.say(
+            f"Loading {folder} ({checkpoint.bytes_on_disk / 1e6:.0f} MB) onto {placement}, "
+            f"answering as {compatibility}"
+        )
+        budget = CacheBudget(features=settings.kept_features)
+        segmenter = Segmenter(checkpoint, placement, budget, loader, compatibility)
+    report.say(str(segmenter.architecture))
+    advice = placement.advice()
+    if advice:
+        report.say(advice)
+    if source.is_demo:
+        report.say(
+            "This is the demo checkpoint: it knows drawn shapes ('red circle', 'star'), "
+            "not photographs."
+        )
+    report.say(f"Ready after {report.metrics['timing.setup']:.1f} s")
+    return segmenter

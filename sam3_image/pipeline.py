@@ -1,0 +1,149 @@
+"""Image + request + model → instances: the one path that every entry point takes.
+
+No threads, no server, no temporary files: servers and bulk jobs schedule this function, they do not
+change it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam3_image.crops import CropModel, CropRunner, Exemplar, count, find_in_crops, refine
+from sam3_image.decode import Image
+from sam3_image.errors import shown
+from sam3_image.instances import Instances
+from sam3_image.masks import Detections
+from sam3_image.model import Find, Pick
+from sam3_image.report import Report
+from sam3_image.request import Request
+
+if TYPE_CHECKING:
+    from sam3_image.model import Placement
+
+# So near the most instances of one concept that the model can give, some may be missing.
+CROWDED = 0.9
+
+
+class PipelineModel(CropModel, Protocol):
+    """What the pipeline uses of a `Segmenter`, or of a `ScheduledModel` in its place."""
+
+    @property
+    def placement(self) -> Placement:
+        """Device and dtype, for the log."""
+
+    @property
+    def queries(self) -> int:
+        """The most instances of one concept in one pass."""
+
+    def side(self, input_size_percent: int) -> int:
+        """Side of the encoder's square input in pixels."""
+
+
+def segment(
+    image: Image,
+    request: Request,
+    model: PipelineModel,
+    report: Report | None = None,
+    reference: Image | None = None,
+) -> Instances:
+    """The instances that `request` asks for in `image`, best score first.
+
+    report: takes the log, the progress over tiles, and metrics (seconds of each stage).
+    reference: the decoded `reference_image` of a request that has one.
+
+    Raises InputError for coordinates outside the image and for texts that the model cannot read.
+    """
+    report = report or Report()
+    prompts, crops = request.prompts, request.crops
+    side = model.side(prompts.input_size_percent)
+    task = request.task(image.size)
+    height, width = image.size
+    report.say(
+        "Image: %d×%d %s, encoded at %d×%d on %s",
+        *(width, height, image.format, side, side, model.placement),
+    )
+    report.say("Prompt: %s", task)
+    runner = CropRunner(model, side, prompts.mask_threshold)
+    if crops.several and isinstance(task, Find):
+        found = _find_in_crops(image, request, task, runner, model.queries, report, reference)
+    else:
+        found = _whole_image(image, task, runner, model.queries, report)
+    if crops.refine:
+        with report.stage("refine"):
+            found = refine(runner, image.pixels, found)
+    with report.stage("select"):
+        found = request.selection.apply(found)
+    report.metrics["instances"] = len(found)
+    return Instances(image, found, report.metrics)
+
+
+def _whole_image(
+    image: Image, task: Find | Pick, runner: CropRunner, queries: int, report: Report
+) -> Detections:
+    with report.stage("encode"):
+        features = runner.encode(image.pixels, image.model_inputs)
+    if features.cached:
+        report.say("Encoder skipped: this image was encoded before")
+    report.metrics["encoder_cached"] = int(features.cached)
+    with report.stage(task.name):
+        found = runner.model.segment(features, task, runner.mask_threshold)
+    if isinstance(task, Find):
+        _warn_of_crowd(task, _counts(found, task), queries, report, "", "a tile_size")
+    return found
+
+
+def _find_in_crops(
+    image: Image,
+    request: Request,
+    task: Find,
+    runner: CropRunner,
+    queries: int,
+    report: Report,
+    reference: Image | None,
+) -> Detections:
+    tile_size = request.crops.tile_size
+    references = []
+    if reference is not None:
+        boxes = request.crops.references(reference.size)
+        references = [Exemplar(reference.pixels, box) for box in boxes]
+        report.say("Reference: %d examples from another image", len(references))
+    if tile_size is not None:
+        tiles = report.metrics["tiles"] = count(image.size, tile_size)
+        report.say("Tiles: %d of %d pixels, and the image as a whole", tiles, tile_size)
+    most = np.zeros(len(task.concepts), dtype=np.int64)
+
+    def tile_done(done: int, total: int, found: Detections) -> None:
+        np.maximum(most, _counts(found, task), out=most)
+        report.progress(done, total)
+
+    with report.stage("find"):
+        found = find_in_crops(
+            runner,
+            image.pixels,
+            task,
+            tile_size=tile_size,
+            references=references,
+            tile_done=tile_done,
+        )
+    _warn_of_crowd(task, most, queries, report, " in one tile", "a smaller tile_size")
+    return found
+
+
+def _counts(found: Detections, task: Find) -> NDArray[np.int64]:
+    """How many instances of each concept there are."""
+    return np.bincount(found.prompts, minlength=len(task.concepts))
+
+
+def _warn_of_crowd(
+    task: Find, most: NDArray[np.int64], queries: int, report: Report, where: str, remedy: str
+) -> None:
+    """Say where there may be more instances than the model can give in one pass."""
+    for text, number in zip(task.concepts, most.tolist(), strict=True):
+        if number >= CROWDED * queries:
+            report.say(
+                f"Warning: {number} instances of {shown(text)}{where}; the model finds at most "
+                f"{queries}, so some may be missing. Give {remedy} to get all."
+            )
