@@ -30,13 +30,8 @@ CROWDED = 0.9
 class PipelineModel(CropModel, Protocol):
     """What the pipeline uses of a `Segmenter`, or of a `ScheduledModel` in its place."""
 
-    @property
-    def placement(self) -> Placement:
-        """Device and dtype, for the log."""
-
-    @property
-    def queries(self) -> int:
-        """The most instances of one concept in one pass."""
+    placement: Placement  # for the log
+    queries: int  # the most instances of one concept that the model finds in one look
 
     def side(self, input_size_percent: int) -> int:
         """Side of the encoder's square input in pixels."""
@@ -75,7 +70,8 @@ def segment(
         with report.stage("refine"):
             found = refine(runner, image.pixels, found)
     with report.stage("select"):
-        found = request.selection.apply(found)
+        if request.selection.asked:
+            found = request.selection.apply(found)
     report.metrics["instances"] = len(found)
     return Instances(image, found, report.metrics)
 

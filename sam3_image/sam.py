@@ -98,7 +98,7 @@ class Sam:
         report = Report()
         with self._memory.claim() as claim:
             opened = open_any(_source(image), self._limits, claim.take)
-            request.check_size(opened.size, self._max_tiles)
+            request.crops.check_size(opened.size, self._max_tiles)
             reference = request.crops.reference_image
             if reference is not None:
                 reference = open_any(reference, self._limits, claim.take)

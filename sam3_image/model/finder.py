@@ -20,9 +20,9 @@ from sam3_image.masks import Detections, LowResMasks
 from sam3_image.model.compatibility import Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
-from sam3_image.model.host import to_host
 from sam3_image.model.prompts import Find
 from sam3_image.model.texts import Texts
+from sam3_image.model.transfer import to_host
 
 # Concepts that go through the head together. Each needs its own pixel decoder pass (about 0.5 GB
 # at full size in float32), so more at once buys little and costs memory.
@@ -58,6 +58,7 @@ class Finder:
             for start in every[::CHUNK]
         ]
 
+    @torch.inference_mode()
     def _chunk(
         self, features: Features, request: Find, indices: range, mask_threshold: float
     ) -> Detections:

@@ -216,7 +216,8 @@ class Service:
         with report.stage("decode"):
             image = self._open(source, claim)
             # Not after minutes of work.
-            request.check_size(image.size, self._max_tiles)
+            request.output.check_size(image.size)
+            request.crops.check_size(image.size, self._max_tiles)
         claim.keep(image.size[0] * image.size[1] * WORK_BYTES)
         reference = None
         if request.crops.reference_image is not None:
