@@ -84,7 +84,7 @@ def bounds(field: FieldInfo) -> tuple[float, float]:
 
 
 def choices(field: FieldInfo) -> tuple[Any, ...]:
-    """Return the values of a field that accepts only some; empty for all others."""
+    """The values that a field accepts, or an empty tuple for a field that accepts any."""
     extra = field.json_schema_extra
     return tuple(extra["enum"]) if isinstance(extra, dict) and "enum" in extra else ()  # type: ignore[arg-type]
 

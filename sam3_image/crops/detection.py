@@ -46,7 +46,7 @@ class CropDetection:
 
     @property
     def extent(self) -> float:
-        """Return the longer side of the box around the mask."""
+        """The longer side of the box around the mask, in pixels."""
         return longer(self.around)
 
 

@@ -54,8 +54,9 @@ class Detections:
         prompt: int | NDArray[np.int64],
         candidates: NDArray[np.int64] | None = None,
     ) -> Detections:
-        """Return detections of one concept, in the order given; `prompt` is one index or
-        one for each.
+        """Detections of one concept, in the order given.
+
+        prompt: one index for all of them, or one for each.
         """
         count = len(scores)
         return cls(

@@ -90,9 +90,7 @@ def _ring(contour: NDArray[np.int32], mask: Mask) -> Ring:
 
 
 def _bends(points: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the points of a closed path of horizontal and vertical steps where its
-    direction changes.
-    """
+    """Return the points at which a closed path of horizontal and vertical steps turns."""
     points = points[np.any(points != np.roll(points, 1, axis=0), axis=1)]
     before = points - np.roll(points, 1, axis=0)
     after = np.roll(points, -1, axis=0) - points

@@ -73,7 +73,7 @@ class Axis:
         return int(self.start[0]), int(self.start[-1])
 
     def each(self, per_cell: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return a number per cell (K,) → the same number for each output position in `span`."""
+        """Spread one number per cell, (K,), to the output positions in `span`."""
         return np.repeat(per_cell, np.diff(self.start))
 
     def positions(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -100,7 +100,7 @@ class Encoder:
         )
 
     def prepare(self, pixels: NDArray[np.uint8], side: int) -> ModelInput:
-        """Return the host's part of `encode`; may run on any thread, beside the device's.
+        """The host's part of `encode`; may run on any thread while the device computes.
 
         pixels: (H, W, 3) uint8 RGB. side: as `side()` gives it.
         """

@@ -142,7 +142,7 @@ class Finder:
         return output.last_hidden_state, output.attention_mask
 
     def _position(self, level: torch.Tensor) -> torch.Tensor:
-        """Return the position encoding of a feature level (1, C, h, w), of the same shape."""
+        """The position encoding of a feature level (1, C, h, w), of the same shape."""
         neck = self.detector.vision_encoder.neck
         return neck.position_encoding(level.shape, level.device, level.dtype)
 

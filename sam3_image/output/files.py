@@ -160,7 +160,7 @@ def _style(output: Output) -> Style | None:
 
 
 def _tee(masks: Iterator[Mask], consumers: Sequence[Callable[[Mask], None]]) -> Iterator[Mask]:
-    """Return the same masks, each shown to every consumer on its way."""
+    """Yield the same masks, after giving each to every consumer."""
     for mask in masks:
         for consume in consumers:
             consume(mask)

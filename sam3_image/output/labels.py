@@ -120,7 +120,7 @@ class Lettering:
         return max(2, self.font // 4)
 
     def name(self, concept: str, prompt: int) -> str:
-        """Return concept on one line, or the number of its prompt where it cannot be written."""
+        """The concept on one line, or the number of its prompt where the font cannot write it."""
         visible = "".join(c if c.isprintable() else " " for c in concept)
         words = unicodedata.normalize("NFC", " ".join(visible.split()))
         return words if self.can_write(words) else f"prompt {prompt}"
@@ -152,7 +152,7 @@ class Lettering:
         return width + 2 * self.margin, self.font + 2 * self.margin
 
     def draw(self, picture: Pixels, text: str, place: Rectangle, color: Color) -> None:
-        """Return the label on a plate of `color`, in black or white, whichever reads better."""
+        """Draw the label on a plate of `color`, in black or white, whichever reads better."""
         x0, y0, x1, y1 = place
         picture[y0:y1, x0:x1] = color
         luma = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
@@ -171,7 +171,7 @@ class Lettering:
 
 
 def _clipped(box: NDArray[np.float32], size: tuple[int, int]) -> Rectangle:
-    """Return pixels of a box (xyxy) that lie in the image: at least one, at its nearest edge."""
+    """Clip a box (xyxy) to the image, leaving at least one pixel at the nearest edge."""
     height, width = size
     x0, y0, x1, y1 = np.rint(box).astype(np.int64).tolist()
     x0, y0 = min(max(x0, 0), width - 1), min(max(y0, 0), height - 1)

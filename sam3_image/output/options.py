@@ -132,7 +132,7 @@ class Output(Options):
             )
 
     def _why_no_overlay(self) -> str:
-        """Return the rest of a sentence about an input that needs an overlay."""
+        """The reason why there is no overlay, as the end of a sentence."""
         if self.return_zip and self.save_overlay:
             return "mask_only=true makes that picture white on black; set one of them to false"
         if self.return_zip:
@@ -143,7 +143,7 @@ class Output(Options):
         )
 
     def _instead_of_overlay(self) -> list[str]:
-        """Return the inputs given that are the result themselves when there is no ZIP."""
+        """The given inputs that take the overlay's place when there is no ZIP."""
         given = {
             "mask_only=true": self.mask_only,
             "apply_mask=true": self.apply_mask,
