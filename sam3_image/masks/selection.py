@@ -26,7 +26,7 @@ class Selection(Options):
     )
 
     def apply(self, detections: Detections) -> Detections:
-        """Return the instances that are selected, in their order; `detections` are best score first."""
+        """The instances that are selected, in their order (best score first, as given)."""
         if self.nms_iou_threshold is not None:
             detections = nms.suppress(detections, self.nms_iou_threshold)
         if self.max_instances is not None:
