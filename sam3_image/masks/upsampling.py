@@ -148,6 +148,8 @@ def _certain(cut: float) -> tuple[np.float32, np.float32]:
     Rounding moves a mean of four equal values by a few units in the last place, no more.
     """
     at = np.float32(cut)
+    if np.isinf(at):  # the logit of a probability of 0 or 1
+        return at, at
     slack = 16 * np.spacing(np.abs(at)) + np.finfo(np.float32).tiny
     # Zeros blend to exactly zero; without this every saturated pixel would be near a cut of 0.
     below = np.float32(0) if 0 <= at <= slack else at - slack

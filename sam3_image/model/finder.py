@@ -111,18 +111,20 @@ class Finder:
     def _geometry(
         self, features: Features, request: Find
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return tokens (1, n + 1, C) of n exemplars and which are valid (1, n + 1), or None.
+        """Tokens (1, n + 1, C) of n exemplars and which of them are valid (1, n + 1), or None.
 
         One of them is the geometry encoder's CLS token, which in Meta's SAM 3 is part of every
         prompt; transformers leaves it out where there are no boxes. The tokens depend on the
-        picture and the boxes but not on the text: all concepts share them, and later requests find
-        them in the cache.
+        features and on where the boxes lie in them, but not on the text: all concepts share them,
+        and later requests find them in the cache.
         """
         if not request.boxes and not self.reference.cls_token:
             return None
         return self.encoder.kept(
             features,
-            ("geometry", request.boxes, request.labels),
+            # With the size: images of different sizes may have the same features (blank ones,
+            # stripes), where the same pixels are at other places.
+            ("geometry", features.size, request.boxes, request.labels),
             partial(self._encode_geometry, features, request),
         )
 
