@@ -137,7 +137,7 @@ def test_exemplar_boxes(
         )
         fields = {"prompt": text} if text else {}
         mine = ours(image, boxes=str(boxes), box_labels=str(labels), threshold=THRESHOLD, **fields)
-        assert set(mine.concepts) <= {text or "visual"}
+        assert set(mine.concepts) <= {text or "example"}
         differing += assert_equal(mine, theirs, image)
         compared += theirs["masks"].numel()
     assert compared > 500_000

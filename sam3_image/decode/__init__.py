@@ -14,6 +14,7 @@ from sam3_image.decode.image import (
 )
 from sam3_image.decode.libtiff import silence_libtiff
 from sam3_image.decode.limits import Limits, available_memory
+from sam3_image.decode.python_input import read_input
 
 __all__ = [
     "Image",
@@ -24,6 +25,7 @@ __all__ = [
     "from_pillow",
     "open_any",
     "open_image",
+    "read_input",
     "require_download",
     "silence_libtiff",
 ]

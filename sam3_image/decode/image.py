@@ -24,7 +24,8 @@ from PIL.Image import DecompressionBombError
 from sam3_image.decode.decode_limits import MeteredFile, check_jpeg, check_picture, check_tiff
 from sam3_image.decode.formats import JPEG, TIFF, Format, identify
 from sam3_image.decode.limits import Limits, check_memory
-from sam3_image.decode.pixels import exif_orientation, upright_rgb
+from sam3_image.decode.locks import lock_of
+from sam3_image.decode.pixels import ORIENTATION, TURNS, exif_orientation, upright_rgb
 from sam3_image.errors import ImageError, MemoryLimitError, UserError, shown
 
 Claim = Callable[[int, int], int | None]
@@ -109,13 +110,23 @@ def open_any(
 def from_pillow(picture: Pillow.Image, limits: Limits) -> Image:
     """Return a Pillow image as a person sees it: EXIF orientation applied, alpha on white.
 
-    Raises ImageError over a limit, or for a file that turns out damaged when it is loaded.
+    The orientation is what `PIL.ImageOps.exif_transpose` would apply. Several threads may be given
+    the same image, also one that Pillow has not loaded yet.
+    Raises ImageError over a limit, or for an image that cannot be loaded.
     """
     limits.check_size((picture.height, picture.width))
     try:
-        return Image(upright_rgb(picture, _orientation(picture)), picture.format or "image")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ImageError(f"The Pillow image cannot be loaded ({error}): open it again.") from None
+        with lock_of(picture):  # Pillow's own loading is not made for several threads
+            picture.load()  # first: some formats have their EXIF after the pixels
+            pixels = upright_rgb(picture, _pillow_orientation(picture))
+            return Image(pixels, picture.format or "image")
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises anything, AssertionError included
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(
+            f"The Pillow image cannot be loaded ({reason[:80]}): open it again."
+        ) from None
 
 
 def from_array(pixels: NDArray[np.uint8], limits: Limits) -> Image:
@@ -199,9 +210,18 @@ def _no_warnings() -> Iterator[None]:
 
 
 def _orientation(picture: Pillow.Image) -> int:
-    """Return EXIF orientation that is still to be applied: Pillow turns TIFF and HEIC itself."""
+    """EXIF orientation that is still to be applied: Pillow turns TIFF and HEIC itself."""
     exif = picture.info.get("exif")
     return exif_orientation(exif) if isinstance(exif, bytes) else 1
+
+
+def _pillow_orientation(picture: Pillow.Image) -> int:
+    """Orientation of a loaded image of the caller, who may have changed it with `getexif()`."""
+    try:
+        value = picture.getexif().get(ORIENTATION, 1)
+        return int(value) if value in TURNS else 1
+    except Exception:  # damaged EXIF: read what can be read
+        return _orientation(picture)
 
 
 def _too_little_memory(form: Format, needed: int, available: int | None) -> MemoryLimitError:

@@ -19,6 +19,11 @@ from PIL import ImageCms
 # Pixels that pass through the conversions at a time (4 MB as Pillow keeps them).
 CONVERT_PIXELS = 1 << 20
 
+ORIENTATION = 0x0112  # the EXIF tag
+
+# EXIF types of whole numbers → their bytes: SHORT, LONG, SSHORT, SLONG, IFD.
+WHOLE_NUMBERS = {3: 2, 4: 4, 8: 2, 9: 4, 13: 4}
+
 # EXIF orientation → how Pillow turns the stored picture upright.
 TURNS = {
     2: Pillow.Transpose.FLIP_LEFT_RIGHT,
@@ -65,16 +70,22 @@ def upright_rgb(picture: Pillow.Image, orientation: int) -> NDArray[np.uint8]:
 def exif_orientation(exif: bytes) -> int:
     """Orientation in a block of EXIF, 1–8; 1 where there is none or it is junk.
 
-    Read by hand: Pillow would parse the whole block, which may be megabytes made to be slow.
+    Read by hand: Pillow would parse the whole block, which may be megabytes made to be slow. What
+    it finds is what Pillow finds, whichever type of whole number the orientation is stored as.
     """
     tiff = exif.removeprefix(b"Exif\x00\x00")
     order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
-    start = int.from_bytes(tiff[4:8], order)
-    count = int.from_bytes(tiff[start : start + 2], order)
-    for at in range(start + 2, start + 2 + 12 * count, 12):
-        tag, kind = (int.from_bytes(tiff[i : i + 2], order) for i in (at, at + 2))
-        if (tag, kind) == (0x0112, 3):
-            value = int.from_bytes(tiff[at + 8 : at + 10], order)
+
+    def number(at: int, length: int) -> int:
+        return int.from_bytes(tiff[at : at + length], order)
+
+    start = number(4, 4)
+    for at in range(start + 2, start + 2 + 12 * number(start, 2), 12):
+        if number(at, 2) == ORIENTATION:
+            length = WHOLE_NUMBERS.get(number(at + 2, 2), 0) if number(at + 4, 4) else 0
+            # More than four bytes lie elsewhere. Of several values the first one counts.
+            fits = length * number(at + 4, 4) <= 4
+            value = number(at + 8 if fits else number(at + 8, 4), length)
             return value if 1 <= value <= 8 else 1
     return 1
 

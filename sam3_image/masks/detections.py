@@ -26,8 +26,8 @@ class Detections:
         prompt's mask for *pick*; not clipped to the image.
     scores: (N,) float32 in 0–1. *find*: sigmoid(logit) · sigmoid(presence). *pick*: predicted IoU.
     presence: (N,) float32 in 0–1, the probability that the concept is in the image at all.
-    concepts: N names, the concept that found each instance: its text, "visual" where exemplars
-        had none, "object" for *pick*.
+    concepts: N names, the concept that found each instance: its text, "example" where
+        exemplars had none, "object" for *pick*.
     candidates: (N,) int64, for *pick* the index of the candidate mask, else 0.
     prompts: (N,) int64, the index of the prompt (concept, or object to pick) in the request.
     """

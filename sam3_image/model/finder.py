@@ -81,7 +81,7 @@ class Finder:
                 boxes=boxes[row, kept],
                 scores=scores[row, kept],
                 presence=np.full(len(kept), presence[row, 0], dtype=np.float32),
-                concept=request.concepts[index],
+                concept=request.names[index],
                 prompt=index,
             )
             found.append(part)

@@ -26,6 +26,7 @@ from sam3_image.model.geometry import (
 )
 
 VISUAL = "visual"  # the word that SAM 3 was trained to read beside exemplars without text
+EXAMPLE = "example"  # what instances that such exemplars found are called
 DEFAULT_PROMPT = "person"  # of the drop-in interface
 MAX_PROMPTS = 16
 MAX_CHARACTERS = 500
@@ -35,7 +36,7 @@ MAX_CHARACTERS = 500
 class Find:
     """All instances of each concept with a score above `threshold`, in pixels of one image.
 
-    concepts: one text each; "visual" where only exemplars say what to find.
+    concepts: the texts that the model reads; "visual" where only exemplars say what to find.
     boxes: exemplars that narrow every concept, xyxy in pixels of the upright image; may be empty.
     labels: one per box, 1 for "find more like this", 0 for "exclude what looks like this".
     """
@@ -66,9 +67,15 @@ class Find:
             return self
         return replace(self, boxes=fit_boxes("boxes", self.boxes, size))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What to call the instances of each concept: its text, "example" for exemplars alone."""
+        alone = self.concepts == (VISUAL,) and bool(self.boxes)
+        return (EXAMPLE,) if alone else self.concepts
+
     def __str__(self) -> str:
         """One line for the log."""
-        texts = ", ".join(shown(text) for text in self.concepts)
+        texts = ", ".join(shown(text) for text in self.names)
         positive, negative = sum(self.labels), self.labels.count(0)
         exemplars = f" with {positive} positive and {negative} negative exemplars"
         return f"find {texts}{exemplars if self.labels else ''}, threshold {self.threshold}"

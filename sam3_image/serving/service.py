@@ -30,7 +30,7 @@ from sam3_image.settings import Settings
 
 T = TypeVar("T")
 # What an image can be given as: a file, its content, pixels, or an image that is decoded already.
-ImageInput = Path | bytes | NDArray[np.uint8] | Pillow.Image | Image
+ImageData = Path | bytes | NDArray[np.uint8] | Pillow.Image | Image
 
 # Seconds after which a step on a GPU is considered hung, and the device lost.
 HUNG_SECONDS = 300.0
@@ -87,11 +87,11 @@ class Service:
 
     # Work in memory
 
-    def submit_open(self, source: ImageInput) -> Job[Image]:
+    def submit_open(self, source: ImageData) -> Job[Image]:
         """Decode an image when its turn comes; see `open`."""
         return self._submit(lambda job, claim: self._open(source, claim), Report(quiet))
 
-    def open(self, source: ImageInput) -> Image:
+    def open(self, source: ImageData) -> Image:
         """The upright pixels of an image, within the limits; raises UserError.
 
         source: the path of a file, its content, a Pillow image, or RGB uint8 (H, W, 3).
@@ -99,14 +99,14 @@ class Service:
         return self.submit_open(source).result()
 
     def submit(
-        self, source: ImageInput, request: Request, report: Report | None = None
+        self, source: ImageData, request: Request, report: Report | None = None
     ) -> Job[Instances]:
         """Decode and segment an image when its turn comes; see `segment`."""
         report = report or Report(quiet)
         return self._submit(lambda job, claim: self._segment(source, request, job, claim), report)
 
     def segment(
-        self, source: ImageInput, request: Request, report: Report | None = None
+        self, source: ImageData, request: Request, report: Report | None = None
     ) -> Instances:
         """The instances that a request asks for; raises UserError.
 
@@ -116,7 +116,7 @@ class Service:
         return self.submit(source, request, report).result()
 
     def submit_rendered(
-        self, source: ImageInput, request: Request, report: Report | None = None
+        self, source: ImageData, request: Request, report: Report | None = None
     ) -> Job[RenderedFile]:
         """Decode, segment and render in one claim of memory: the file that `request` asks for."""
 
@@ -201,7 +201,7 @@ class Service:
 
     # The work of one request, on a host thread
 
-    def _open(self, source: ImageInput, claim: Claim) -> Image:
+    def _open(self, source: ImageData, claim: Claim) -> Image:
         """Decode within a claim, which then spans the work that comes after it."""
         if isinstance(source, Image):
             claim.take(0, source.size[0] * source.size[1])
@@ -209,7 +209,7 @@ class Service:
         return open_any(source, self._limits, claim.take)
 
     def _segment(
-        self, source: ImageInput, request: Request, job: Job[Any], claim: Claim
+        self, source: ImageData, request: Request, job: Job[Any], claim: Claim
     ) -> Instances:
         report = job.report
         self.check(request)
