@@ -336,8 +336,9 @@ def _output_for(target: Path, given: dict[str, Any]) -> Output:
             "without an ending for the ZIP."
         )
     wanted = {**ENDINGS[ending], **given}
-    if wanted.get("mask_only") or wanted.get("annotation_format", "none") != "none":
-        wanted.pop("output_format" if "output_format" not in given else "", None)
+    picture = not (wanted.get("mask_only") or wanted.get("annotation_format", "none") != "none")
+    if not picture and "output_format" not in given:
+        wanted.pop("output_format", None)  # masks are always PNG, and JSON has no other form
     output = Output(**wanted)
     written = _suffix(output)
     if written != ENDINGS[ending].get("output_format", ending[1:]):

@@ -137,7 +137,7 @@ def _warn_of_crowd(
     task: Find, most: NDArray[np.int64], queries: int, report: Report, where: str, remedy: str
 ) -> None:
     """Say where there may be more instances than the model can give in one pass."""
-    for text, number in zip(task.concepts, most.tolist(), strict=True):
+    for text, number in zip(task.names, most.tolist(), strict=True):
         if number >= CROWDED * queries:
             report.say(
                 f"Warning: {number} instances of {shown(text)}{where}; the model finds at most "

@@ -506,3 +506,24 @@ def test_a_model_says_what_it_is_and_can_be_closed(weights: Path) -> None:
         with pytest.raises(sam3_image.UserError, match=r"closed; load it again"):
             call()
     assert found.masks().any(), "results live on"
+
+
+def test_closing_while_threads_ask_gives_results_or_one_line(weights: Path) -> None:
+    sam = sam3_image.load(weights, device="cpu")
+    images = [random_picture(seed)[0] for seed in range(24)]
+    begun = threading.Semaphore(0)
+
+    def ask(image: Image.Image) -> str:
+        begun.release()
+        try:
+            return f"{len(sam.find(image, 'star', input_size_percent=25)) >= 0}"
+        except sam3_image.UserError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = [pool.submit(ask, image) for image in images]
+        for _ in range(THREADS + 2):
+            begun.acquire()
+        sam.close()
+    outcomes = {answer.result() for answer in answers}
+    assert outcomes == {"True", "This model was closed; load it again with sam3_image.load()."}

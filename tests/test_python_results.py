@@ -120,7 +120,7 @@ def test_beyond_the_last_one_there_is_none() -> None:
 def test_pickling_and_copying_keep_everything(count: int) -> None:
     found = result(count, 1)
     found.masks()
-    found.image.squares[1008] = lambda: "a tensor on a GPU"
+    found.image.model_inputs[1008] = lambda: "a tensor on a GPU"
     for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found), copy.copy(found)):
         assert np.array_equal(again.masks(), found.masks())
         assert np.array_equal(again.overlay(), found.overlay())
