@@ -68,6 +68,8 @@ def segment(
         found = _whole_image(image, task, runner, model.queries, report)
     if crops.refine:
         with report.stage("refine"):
+            # Refining changes neither scores nor order, so nothing is refined only to be dropped.
+            found = request.selection.apply_before_masks(found)
             found = refine(runner, image.pixels, found)
     with report.stage("select"):
         if request.selection.asked:
