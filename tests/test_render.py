@@ -58,7 +58,7 @@ def test_distinct_gives_each_its_color_and_the_better_score_lies_on_top() -> Non
 def test_tinting_in_blocks_equals_tinting_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, found = photo(SIZE), instances_of([FIRST, SECOND])
     whole = overlay(pixels, found, Style("distinct", 0.3))
-    monkeypatch.setattr(render, "TINT_PIXELS", 700)  # blocks of a few rows, the last one shorter
+    monkeypatch.setattr(canvas, "TINT_PIXELS", 700)  # blocks of a few rows, the last one shorter
     assert np.array_equal(overlay(pixels, found, Style("distinct", 0.3)), whole)
 
 
