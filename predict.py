@@ -149,6 +149,10 @@ class Predictor(BasePredictor):
             default=None,
             description="JSON, [[x0,y0,x1,y1],...] in pixels of the upright reference_image, at most 8: examples of what to find",
         ),
+        value_range: str = Input(
+            default="auto",
+            description="How more than 8 bits per channel become 8: auto (what the values need), type (the whole range of the file's number type), or LOW,HIGH (the values shown black and white). 8-bit images never change",
+        ),
     ) -> Path:
         """Segment one image; see the README for what each input does and which go together."""
         with errors_for_cog():
@@ -179,6 +183,7 @@ class Predictor(BasePredictor):
                 refine=refine,
                 reference_image=reference_image,
                 reference_boxes=reference_boxes,
+                value_range=value_range,
             )
             path = require_download(image)
             if reference_image is not None:

@@ -60,6 +60,8 @@ def segment(
         "Image: %d×%d %s, encoded at %d×%d on %s",
         *(width, height, image.format, side, side, model.placement),
     )
+    for note in image.notes:
+        report.say(note)
     report.say("Prompt: %s", task)
     runner = CropRunner(model, side, prompts.mask_threshold)
     if crops.several and isinstance(task, Find):

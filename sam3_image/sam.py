@@ -197,7 +197,9 @@ class Sam:
                 )
         given = {name: _plain(name, value) for name, value in options.items()}
         if given.get("reference_image") is not None:
-            given["reference_image"] = self._read(given["reference_image"], "reference_image")
+            given["reference_image"] = self._read(
+                given["reference_image"], "reference_image", given.get("value_range", "auto")
+            )
         request = Request.from_inputs(task=task, **given)
         if isinstance(image, list | tuple):
             return [
@@ -209,11 +211,14 @@ class Sam:
         model = self._open_model()
         model.check(request.prompts.concepts)
         with self._memory.claim() as claim:
-            decoded = open_any(self._read(image, name), self._limits, claim.take)
+            value_range = request.decoding.value_range
+            decoded = open_any(
+                self._read(image, name, value_range), self._limits, claim.take, value_range
+            )
             request.crops.check_size(decoded.size, self._settings.max_tiles)
             reference = request.crops.reference_image
             if reference is not None:
-                reference = open_any(reference, self._limits, claim.take)
+                reference = open_any(reference, self._limits, claim.take, value_range)
             with self._lock, guarded(model.forget):
                 return segment(decoded, request, self._open_model(), Report(), reference)
 
@@ -222,8 +227,8 @@ class Sam:
             raise UserError("This model was closed; load it again with sam3_image.load().")
         return self._model
 
-    def _read(self, image: Any, name: str) -> Any:
-        return read_input(image, self._limits, name)
+    def _read(self, image: Any, name: str, value_range: str) -> Any:
+        return read_input(image, self._limits, name, value_range)
 
 
 def load(

@@ -34,7 +34,7 @@ class Model:
 
     def open(self, data: bytes | Path) -> Image:
         """Upright pixels of an image; raises UserError. Called from several threads."""
-        return self._service.open(data)
+        return self._service.open(data, self._request.decoding.value_range)
 
     def segment(self, image: Image) -> Instances:
         """Return what the job's request finds in an image; raises UserError."""
