@@ -46,8 +46,8 @@ def read_input(
     name: what messages call it.
     value_range: the input of `predict()`; "auto" is a range for uint16, but none for float.
 
-    Other arrays and tensors come back as a copy, (H, W, 3) uint8 RGB and C-contiguous, transparency on
-    white: later changes to the caller's array do not matter.
+    Other arrays and tensors come back as a copy, (H, W, 3) uint8 RGB and C-contiguous, transparency
+    on white: later changes to the caller's array do not matter.
     Raises ImageError for what cannot be read or has another dtype or shape, and InputError for any
     other object.
     """
