@@ -117,7 +117,8 @@ def _find_in_crops(
 
     def tile_done(done: int, total: int, found: Detections) -> None:
         np.maximum(most, _counts(found, task), out=most)
-        report.progress(done, total)
+        if tile_size is not None:
+            report.progress(done, total)
 
     with report.stage("find"):
         found = find_in_crops(
@@ -128,7 +129,10 @@ def _find_in_crops(
             references=references,
             tile_done=tile_done,
         )
-    _warn_of_crowd(task, most, queries, report, " in one tile", "a smaller tile_size")
+    if tile_size is None:
+        _warn_of_crowd(task, most, queries, report, "", "a tile_size")
+    else:
+        _warn_of_crowd(task, most, queries, report, " in one tile", "a smaller tile_size")
     return found
 
 
