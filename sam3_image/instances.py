@@ -164,7 +164,10 @@ class Instances:
 
     @property
     def boxes(self) -> NDArray[np.float32]:
-        """(N, 4) float32, xyxy in pixels. Of the model for *find*, around the mask for *pick*."""
+        """(N, 4) float32, xyxy in pixels: the model's for *find*, around the mask for *pick*.
+
+        With `refine`, around the mask for both.
+        """
         return self.detections.boxes
 
     @property

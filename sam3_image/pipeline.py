@@ -72,7 +72,7 @@ def segment(
         with report.stage("refine"):
             # Refining changes neither scores nor order, so nothing is refined only to be dropped.
             found = request.selection.apply_before_masks(found)
-            found = refine(runner, image.pixels, found)
+            found = refine(runner, image.pixels, found, crops.tile_size)
     with report.stage("select"):
         if request.selection.asked:
             found = request.selection.apply(found)

@@ -68,12 +68,10 @@ def scene(kind: str, seed: int) -> Scene:
     return Scene(pixels, numbers, word, tuple(times * side for times in TILES))
 
 
-def _places(
-    kind: str, side: int, size: tuple[int, int], rng: np.random.Generator
-) -> list[ModelInput]:
+def _places(kind: str, side: int, size: tuple[int, int], rng: np.random.Generator) -> list[Square]:
     width, height = size
 
-    def somewhere(own: int) -> ModelInput:
+    def somewhere(own: int) -> Square:
         return int(rng.integers(4, width - own - 4)), int(rng.integers(4, height - own - 4)), own
 
     if kind in ("grid", "row"):
@@ -101,9 +99,9 @@ def _places(
     return _apart(one for one in near if 0 < one[0] < width - side and 0 < one[1] < height - side)
 
 
-def _apart(places: Iterable[ModelInput]) -> list[ModelInput]:
+def _apart(places: Iterable[Square]) -> list[Square]:
     """Drop what is nearer than GAP to an earlier one."""
-    kept: list[ModelInput] = []
+    kept: list[Square] = []
     for x, y, own in places:
         if all(
             max(x - u - other, u - x - own, y - v - other, v - y - own) >= GAP

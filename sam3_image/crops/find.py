@@ -30,8 +30,8 @@ def find_in_crops(
     pixels: (H, W, 3) uint8 RGB. request: in pixels of it.
     tile_size: in pixels. None, or a tile that covers the image, means one look.
     references: examples from other images of what to find.
-    tile_done: called after each tile, or after the only look, with how many are done, how many there
-        are, and what the model found in this one.
+    tile_done: called after each tile, or after the only look, with how many are done, how many
+        there are, and what the model found in this one.
     """
     size = pixels.shape[0], pixels.shape[1]
     own = [

@@ -22,8 +22,8 @@ class Detections:
 
     size: (height, width) of the image in pixels, as a person sees it (EXIF applied).
     source: the N masks.
-    boxes: (N, 4) float32, xyxy in pixels, origin top left. Of the model for *find*, around the
-        prompt's mask for *pick*; not clipped to the image.
+    boxes: (N, 4) float32, xyxy in pixels, origin top left. Of the model for *find*, not clipped to
+        the image; tightly around the mask for *pick*, and for all instances after `refine`.
     scores: (N,) float32 in 0–1. *find*: sigmoid(logit) · sigmoid(presence). *pick*: predicted IoU.
     presence: (N,) float32 in 0–1, the probability that the concept is in the image at all.
     concepts: N names, the concept that found each instance: its text, "example" where
