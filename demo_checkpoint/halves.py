@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import Sam3Model, Sam3Processor, Sam3TrackerModel, Sam3TrackerProcessor
 from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 
-from demo_checkpoint.as_meta import image_embeddings, masked_box, set_epsilon
+from demo_checkpoint.as_meta import image_embeddings, masked_box, post_process, set_epsilon
 
 XYXY = tuple[float, float, float, float]
 
@@ -97,9 +97,7 @@ class Halves:
         outputs = self.detector(vision_embeds=many, **inputs)
         for name in ("pred_masks", "pred_logits", "presence_logits", "pred_boxes"):
             outputs[name] = outputs[name].float()
-        results = self.detector_processor.post_process_instance_segmentation(
-            outputs, threshold=threshold, mask_threshold=0.5, target_sizes=[size] * count
-        )
+        results = post_process(self.detector_processor, outputs, [size] * count, threshold)
         masks = []
         for result in results:
             order = result["scores"].argsort(descending=True)

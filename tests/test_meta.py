@@ -1,6 +1,6 @@
-"""Our answers beside those of Meta's own SAM 3, which its implementation gave for the same weights.
+"""Our answers beside those that Meta's own implementation gave for the same weights.
 
-A tiny checkpoint with random weights: see `tests/data/meta/README.md`.
+They are those of a tiny checkpoint with random weights: see `tests/data/meta/README.md`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from sam3_image.model.compatibility import META, TRANSFORMERS, Compatibility
 from sam3_image.model.device import Placement
@@ -93,3 +94,23 @@ def test_scores_and_boxes_as_users_see_them(checkpoint: Checkpoint) -> None:
     boxes = meta_oracle.EXPECTED["text.boxes_xyxy"][0][order] * [width, height, width, height]
     np.testing.assert_allclose(found.scores, scores[order], atol=TOLERANCE)
     np.testing.assert_allclose(found.boxes, boxes, atol=TOLERANCE * max(height, width))
+
+
+def test_masks_are_cut_from_upsampled_logits(checkpoint: Checkpoint) -> None:
+    """All of Meta's ten logit maps, upsampled by torch; pixels within rounding of 0 may differ."""
+    expected = torch.from_numpy(meta_oracle.EXPECTED["text.mask_logits"])
+    scores = meta_oracle.EXPECTED["text.scores"][0]
+    pixels = meta_oracle.INPUTS["picture0"]
+    full = F.interpolate(expected, pixels.shape[:2], mode="bilinear")[0]
+    full = full[(-scores).argsort().copy()].numpy()
+    assert _differing(checkpoint, META, full) == 0
+    assert _differing(checkpoint, replace(META, upsample_logits=False), full) > 500
+
+
+def _differing(checkpoint: Checkpoint, reference: Compatibility, full: np.ndarray) -> int:
+    """How many pixels of the masks of *find* are not those of `full` (N, H, W) > 0."""
+    segmenter = Segmenter(checkpoint, CPU, reference=reference)
+    features = segmenter.encode(meta_oracle.INPUTS["picture0"], segmenter.side(100))
+    found = segmenter.segment(features, Find(("a red car",), 0.0))
+    masks = np.array([mask.full() for mask in found.masks()])
+    return int(((masks != (full > 0)) & (np.abs(full) > TOLERANCE)).sum())

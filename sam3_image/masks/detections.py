@@ -24,7 +24,8 @@ class Detections:
     source: the N masks.
     boxes: (N, 4) float32, xyxy in pixels, origin top left. Of the model for *find*, not clipped to
         the image; tightly around the mask for *pick*, and for all instances after `refine`.
-    scores: (N,) float32 in 0–1. *find*: sigmoid(logit) · sigmoid(presence). *pick*: predicted IoU.
+    scores: (N,) float32 in 0–1. *find*: sigmoid(logit) · sigmoid(presence). *pick*: predicted IoU,
+        which for SAM 3.1 is clipped to that range.
     presence: (N,) float32 in 0–1, the probability that the concept is in the image at all.
     concepts: N names, the concept that found each instance: its text, "example" where
         exemplars had none, "object" for *pick*.

@@ -1,12 +1,13 @@
-"""Where the masks of N instances come from, before anybody needs them at full size.
+"""Compact sources of the masks of N instances, from which full-size masks are made one at a time.
 
-`LowResMasks` is what one look of the model at the whole image gives. `PackedMasks` holds masks that
-are ready, wherever they came from: several looks at crops of the image have no map in common.
-Both are small beside N full-size masks, and both make one `Mask` at a time.
+`LowResMasks` holds the low-resolution maps of one model run on the whole image. `PackedMasks` holds
+finished masks, for example those found in several crops of the image, which share no map. Both are
+small compared with N full-size masks.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,23 +26,22 @@ class MaskSource(Protocol):
     """N masks of one image."""
 
     def __len__(self) -> int:
-        """How many."""
+        """Return the number of masks."""
 
     def mask(self, index: int) -> Mask:
         """Return the full-size mask of one instance, computed at each call (a few milliseconds)."""
 
     def take(self, chosen: Indices) -> MaskSource:
-        """Those masks, in that order."""
+        """Return the masks at these indices, in that order."""
 
 
 @dataclass(frozen=True)
 class LowResMasks:
     """Low-resolution maps that span the image.
 
-    values: (N, h, w) float32; a full-size pixel belongs to mask i when the bilinearly upsampled
-        `values[i]` is > `cut`. For *find* they are probabilities, for *pick* logits, each as in
-        transformers' own post-processing.
-    cut: the value to exceed, in the unit of `values`.
+    values: (N, h, w) float32, logits or probabilities; a full-size pixel belongs to mask i when
+        the bilinearly upsampled `values[i]` is > `cut`.
+    cut: the value to exceed, in the unit of `values`; may be infinite.
     size: (height, width) of the image in pixels.
     """
 
@@ -49,12 +49,22 @@ class LowResMasks:
     cut: float
     size: tuple[int, int]
 
+    @classmethod
+    def of_logits(
+        cls, values: NDArray[np.float32], mask_threshold: float, size: tuple[int, int]
+    ) -> LowResMasks:
+        """Return maps of logits (N, h, w) that are cut where the probability is `mask_threshold`.
+
+        At 0 every pixel is in the mask, at 1 none.
+        """
+        return cls(values, logit(mask_threshold), size)
+
     def __len__(self) -> int:
         return len(self.values)
 
     @cached_property
     def upsampler(self) -> Upsampler:
-        """The weights that turn maps into masks of `size`, shared by all instances."""
+        """The interpolation weights from the maps to `size`, shared by all instances."""
         return Upsampler.between((self.values.shape[1], self.values.shape[2]), self.size)
 
     def mask(self, index: int) -> Mask:
@@ -62,13 +72,13 @@ class LowResMasks:
         return self.upsampler.mask(self.values[index], self.cut)
 
     def take(self, chosen: Indices) -> LowResMasks:
-        """Those maps, in that order."""
+        """Return the maps at these indices, in that order."""
         return replace(self, values=self.values[chosen])
 
 
 @dataclass(frozen=True)
 class PackedMask:
-    """A mask at eight pixels a byte.
+    """A mask stored as eight pixels per byte.
 
     bits: `numpy.packbits` of the region's pixels, row by row. shape: (h, w) of the region.
     y, x, size: as in `Mask`.
@@ -95,13 +105,13 @@ class PackedMask:
 
 @dataclass(frozen=True)
 class PackedMasks:
-    """Ready masks, each packed into the region that holds it."""
+    """Finished masks, each packed into the region that holds it."""
 
     packed: tuple[PackedMask, ...]
 
     @classmethod
     def of(cls, masks: Iterable[Mask]) -> PackedMasks:
-        """Those masks; only one of them is unpacked at a time."""
+        """Pack the masks one after another; only one is unpacked at a time."""
         return cls(tuple(PackedMask.of(mask) for mask in masks))
 
     def __len__(self) -> int:
@@ -112,14 +122,14 @@ class PackedMasks:
         return self.packed[index].mask()
 
     def take(self, chosen: Indices) -> PackedMasks:
-        """Those masks, in that order."""
+        """Return the masks at these indices, in that order."""
         return PackedMasks(tuple(self.packed[index] for index in chosen))
 
 
 def joined(sources: Sequence[MaskSource]) -> MaskSource:
-    """Return the masks of all sources of one image, at least one, in order.
+    """Concatenate the masks of one or more sources of one image, in order.
 
-    Maps stay maps where all of them are, of one shape and with one cut; else all become regions.
+    They stay `LowResMasks` if all are maps of one shape with one cut, else they are packed.
     """
     maps = [source for source in sources if isinstance(source, LowResMasks)]
     first = maps[0] if maps else None
@@ -127,3 +137,12 @@ def joined(sources: Sequence[MaskSource]) -> MaskSource:
     if first is not None and len(maps) == len(sources) and len(alike) == 1:
         return replace(first, values=np.concatenate([source.values for source in maps]))
     return PackedMasks.of(source.mask(index) for source in sources for index in range(len(source)))
+
+
+def logit(probability: float) -> float:
+    """Return the inverse of the sigmoid; -inf at 0 and inf at 1."""
+    if probability <= 0:
+        return -math.inf
+    if probability >= 1:
+        return math.inf
+    return math.log(probability / (1 - probability))

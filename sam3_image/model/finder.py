@@ -24,17 +24,17 @@ from sam3_image.model.prompts import Find
 from sam3_image.model.texts import Texts
 from sam3_image.model.transfer import to_host
 
-# Concepts that go through the head together. Each needs its own pixel decoder pass (about 0.5 GB
-# at full size in float32), so more at once buys little and costs memory.
+# Concepts per batch of the heads. Each needs its own pass of the pixel decoder (about 0.5 GB at
+# full size in float32), so larger batches gain little and cost memory.
 CHUNK = 4
 
-# Elements of a tensor that torch still computes without sharing them out among threads.
+# Elements of a tensor up to which torch computes on the calling thread alone.
 PIECE = 1 << 14
 
 
 @dataclass(frozen=True)
 class Finder:
-    """The detector's heads; `steps` is a pure function of features and prompts."""
+    """The detector's heads; `steps` depends on features and prompts alone."""
 
     detector: Sam3Model
     texts: Texts
@@ -45,12 +45,11 @@ class Finder:
     def steps(
         self, features: Features, request: Find, mask_threshold: float
     ) -> list[Callable[[], Detections]]:
-        """Return calls that give all instances with a score > `request.threshold`, by a few
-        concepts.
+        """Return calls, each of which computes a few concepts' instances above the threshold.
 
-        mask_threshold: probability above which an upsampled pixel is in the mask. The score is
-        sigmoid(logit) · sigmoid(presence), as in transformers'
-        `post_process_instance_segmentation`, and so are masks and boxes.
+        request.threshold: the score to exceed; the score is sigmoid(logit) · sigmoid(presence).
+        mask_threshold: probability above which an upsampled pixel is in the mask. Masks are
+        upsampled as `reference.upsample_logits` says; boxes are xyxy in pixels, not clipped.
         """
         every = range(len(request.concepts))
         return [
@@ -64,7 +63,7 @@ class Finder:
     ) -> Detections:
         concepts = [request.concepts[index] for index in indices]
         outputs = self._forward(features, concepts, request)
-        # Small tensors leave the model's dtype here; maps only once they are known to be kept.
+        # Scores become float32 here; maps only later, for the instances that are kept.
         chances = outputs.presence_logits.float().sigmoid()
         scores = to_host(outputs.pred_logits.float().sigmoid() * chances)
         presence = to_host(chances)
@@ -74,10 +73,9 @@ class Finder:
         found = []
         for row, index in enumerate(indices):
             kept = np.flatnonzero(scores[row] > request.threshold)
-            maps = _probabilities(outputs.pred_masks[row], kept)
             part = Detections.of(
                 size=features.size,
-                source=LowResMasks(maps, mask_threshold, features.size),
+                source=self._maps(outputs.pred_masks[row], kept, mask_threshold, features.size),
                 boxes=boxes[row, kept],
                 scores=scores[row, kept],
                 presence=np.full(len(kept), presence[row, 0], dtype=np.float32),
@@ -86,6 +84,18 @@ class Finder:
             )
             found.append(part)
         return Detections.joined(found)
+
+    def _maps(
+        self,
+        logits: torch.Tensor,
+        kept: NDArray[np.int64],
+        mask_threshold: float,
+        size: tuple[int, int],
+    ) -> LowResMasks:
+        """Return the maps `kept` (N,) of logits (queries, h, w) for an image of `size`."""
+        if self.reference.upsample_logits:
+            return LowResMasks.of_logits(_selected(logits, kept), mask_threshold, size)
+        return LowResMasks(_selected(logits, kept, torch.sigmoid), mask_threshold, size)
 
     def _forward(
         self, features: Features, concepts: Sequence[str], request: Find
@@ -100,7 +110,7 @@ class Finder:
             tokens, mask = torch.cat([tokens, own], dim=1), torch.cat([mask, valid], dim=1)
         levels = tuple(level.expand(count, -1, -1, -1) for level in levels)
         return self.detector(
-            # The heads read the position encoding of the lowest level only, and drop a fourth one.
+            # The heads read only the lowest level's position encoding, and drop a fourth level.
             vision_embeds=Sam3VisionEncoderOutput(
                 fpn_hidden_states=(*levels, levels[-1]), fpn_position_encoding=(position,) * 4
             ),
@@ -149,9 +159,9 @@ class Finder:
         return neck.position_encoding(level.shape, level.device, level.dtype)
 
     def _exemplars(self, size: tuple[int, int], request: Find) -> torch.Tensor:
-        """Boxes as (1, n, 4) cxcywh in 0–1; n may be 0.
+        """Return the boxes as (1, n, 4) cxcywh in 0–1; n may be 0.
 
-        Normalised in float32; half precision would move a box by pixels before that.
+        They are normalised in float32: pixel coordinates in half precision would be off by pixels.
         """
         height, width = size
         xyxy = torch.tensor(request.boxes, dtype=torch.float32).reshape(1, -1, 4)
@@ -160,20 +170,22 @@ class Finder:
         return boxes.to(self.placement.device, self.placement.dtype)
 
 
-def _probabilities(logits: torch.Tensor, kept: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return maps of the instances kept. logits: (queries, h, w); kept: (N,) indices → (N,
-    h, w).
-    """
+def _selected(
+    logits: torch.Tensor,
+    kept: NDArray[np.int64],
+    function: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> NDArray[np.float32]:
+    """Return `logits[kept]` as (N, h, w) float32 on the host, `function` applied to each value."""
     if logits.device.type != "cpu":
-        chosen = torch.tensor(kept, device=logits.device)
-        return to_host(logits.index_select(0, chosen).float().sigmoid())
-    # Piece by piece: shared out among threads, which wait for one another, this takes 0.5 ms on
-    # an idle machine and 40 ms beside a busy process.
+        chosen = logits.index_select(0, torch.tensor(kept, device=logits.device)).float()
+        return to_host(function(chosen) if function else chosen)
+    # In pieces: split over threads, which wait for one another, this takes 0.5 ms on an idle
+    # machine and 40 ms next to a busy process.
     maps = torch.empty((len(kept), *logits.shape[1:]), dtype=torch.float32)
     for result, index in zip(maps, kept.tolist(), strict=True):
         pieces = zip(
             result.view(-1).split(PIECE), logits[index].reshape(-1).split(PIECE), strict=True
         )
         for target, source in pieces:
-            torch.sigmoid(source.float(), out=target)
+            target.copy_(function(source.float()) if function else source)
     return maps.numpy()
