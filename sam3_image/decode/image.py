@@ -172,6 +172,8 @@ def from_array(array: NDArray[Any], limits: Limits, value_range: str = AUTO) -> 
     """
     if array.ndim >= 2:
         limits.check_size((array.shape[0], array.shape[1]))
+    if array.dtype == np.uint8 and array.shape[2:] == (3,) and value_range == AUTO:
+        return Image(np.ascontiguousarray(array), "array")
     pixels, notes = array_to_rgb(array, value_range)
     return Image(pixels, "array", notes=tuple(notes))
 

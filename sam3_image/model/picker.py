@@ -14,9 +14,10 @@ from transformers import Sam3TrackerModel
 from sam3_image.masks import Detections, LowResMasks
 from sam3_image.model.compatibility import Compatibility
 from sam3_image.model.device import Placement
-from sam3_image.model.encoder import LEVELS, Encoder, Features
+from sam3_image.model.encoder import Encoder, Features
 from sam3_image.model.prompts import Pick, Target
 from sam3_image.model.transfer import to_host
+from sam3_image.model.transformers_adapter import LEVELS
 
 # The concept of what a pick returns.
 OBJECT = "object"

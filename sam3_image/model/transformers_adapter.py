@@ -1,9 +1,8 @@
-"""The ViT's rotary attention, with the rotation done once per resolution and in one pass.
+"""Everything that touches the inside of transformers' SAM 3, with the reason at each place.
 
-transformers computes cosines and sines in each of 32 layers at every call, and rotates queries and
-keys in nine passes over memory. Here the tables are made once per token grid, and a pair of
-channels is one complex number, so that the rotation is one multiplication. The results are equal
-bit for bit, at an eighth of the time on a CPU.
+Its public calls do the whole way from an image to results each time. Ours keep features between
+requests and replace the slowest part, so they call modules and read attributes that transformers
+does not promise to keep. Whoever moves to another version of transformers checks this file.
 """
 
 from __future__ import annotations
@@ -14,6 +13,72 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
+
+# A neck makes four levels (4, 2, 1 and ½ × the patch grid); no head reads the last.
+LEVELS = 3
+
+
+def first_levels(neck: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The levels of a `Sam3VisionNeck` that are read: (1, C, s·h, s·w) for s = 4, 2, 1.
+
+    Its own forward also makes the fourth one, and position encodings of all.
+    """
+    levels = []
+    for layer in neck.fpn_layers[:LEVELS]:
+        levels.append(layer(hidden))
+    return tuple(levels)
+
+
+def position_encoding(detector: Any, level: torch.Tensor) -> torch.Tensor:
+    """The position encoding of a feature level (1, C, h, w), of the same shape."""
+    neck = detector.vision_encoder.neck
+    encoding: torch.Tensor = neck.position_encoding(level.shape, level.device, level.dtype)
+    return encoding
+
+
+def geometry_tokens(
+    detector: Any, level: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (1, n + 1, C) of n exemplar boxes and which of them are valid (1, n + 1).
+
+    The model itself runs the geometry encoder only when boxes are given, and at every call.
+    level: the lowest one of the detector's neck. boxes: (1, n, 4) cxcywh in 0–1; labels: (1, n).
+    """
+    output = detector.geometry_encoder(
+        box_embeddings=boxes,
+        box_mask=torch.ones_like(labels, dtype=torch.bool),
+        box_labels=labels,
+        img_feats=(level,),
+        img_pos_embeds=(position_encoding(detector, level),),
+    )
+    return output.last_hidden_state, output.attention_mask
+
+
+def run_heads(
+    detector: Any, levels: tuple[torch.Tensor, ...], tokens: torch.Tensor, valid: torch.Tensor
+) -> Any:
+    """A `Sam3ImageSegmentationOutput` for B prompts about one image.
+
+    levels: of `first_levels`. tokens, valid: (B, t, C) and (B, t) of texts and exemplars.
+    """
+    position = position_encoding(detector, levels[-1])
+    spread = tuple([level.expand(len(tokens), -1, -1, -1) for level in levels])
+    return detector(
+        # The heads read only the lowest level's position encoding, and drop a fourth level.
+        vision_embeds=Sam3VisionEncoderOutput(
+            fpn_hidden_states=(*spread, spread[-1]), fpn_position_encoding=(position,) * 4
+        ),
+        text_embeds=BaseModelOutputWithPooling(pooler_output=tokens),
+        attention_mask=valid,
+    )
+
+
+# The ViT's rotary attention: transformers computes cosines and sines in each of 32 layers at every
+# call, and rotates queries and keys in nine passes over memory. Here the tables are made once per
+# token grid, and a pair of channels is one complex number, so that the rotation is one
+# multiplication. The results are equal bit for bit, at an eighth of the time on a CPU.
 
 
 class RotaryTables(nn.Module):
@@ -79,7 +144,7 @@ def rotate(values: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(pairs * phases).flatten(-2).to(values.dtype)
 
 
-def install(backbone: Any) -> None:
+def install_rotary(backbone: Any) -> None:
     """Replace tables and attention of a `Sam3ViTModel` in place; weights stay where they are."""
     tables = RotaryTables(backbone.layers[0])
     for layer in backbone.layers:
