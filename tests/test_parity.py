@@ -20,7 +20,7 @@ from PIL import Image
 from transformers import Sam3TrackerModel, Sam3TrackerProcessor
 
 from benchmarks import plain
-from demo_checkpoint.as_meta import image_embeddings, set_epsilon
+from demo_checkpoint.as_meta import fill_holes, image_embeddings, set_epsilon
 from sam3_image.masks.detections import Detections
 from sam3_image.model.compatibility import META, TRANSFORMERS, Compatibility
 from sam3_image.model.device import Placement
@@ -241,7 +241,8 @@ def test_pick(
             inputs["image_embeddings"] = image_embeddings(model, inputs.pop("pixel_values"))
         with torch.inference_mode():
             outputs = model(**inputs, multimask_output=multimask)
-        masks = processor.post_process_masks(outputs.pred_masks, inputs["original_sizes"])[0][0]
+        logits = fill_holes(outputs.pred_masks) if reference is META else outputs.pred_masks
+        masks = processor.post_process_masks(logits, inputs["original_sizes"])[0][0]
         scores = outputs.iou_scores[0, 0]
         order = scores.argsort(descending=True, stable=True)
         mine = ours(image, task="visual", multimask_output=multimask, **fields)

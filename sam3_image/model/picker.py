@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,6 +22,11 @@ from sam3_image.model.transformers_adapter import LEVELS
 
 # The concept of what a pick returns.
 OBJECT = "object"
+
+# Holes of up to so many of the cells of SAM 3's maps are filled, in smaller maps of the same share.
+HOLE, CELLS = 256, 288**2
+# How far above the cut the logits of a filled hole are.
+FILL = np.float32(10)
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,9 @@ class Picker:
     def pick(self, features: Features, request: Pick, mask_threshold: float) -> Detections:
         """Return one instance per target, or its three candidates, best first; boxes are zeros.
 
-        mask_threshold: probability above which a pixel is in the mask; logits are upsampled. The
-        score is the model's own estimate of the mask's IoU with the object, clipped to 0–1 where
+        mask_threshold: probability above which a pixel is in the mask. Logits are upsampled; before
+        that, small holes are filled where both the request and the reference say so. The score is
+        the model's own estimate of the mask's IoU with the object, clipped to 0–1 where
         it is not the output of a sigmoid (SAM 3.1); `presence` is the probability that there is an
         object.
         """
@@ -52,12 +59,17 @@ class Picker:
         # Before they are clipped, which may make them equal.
         order = np.argsort(-estimates, axis=1, kind="stable")
         maps = np.take_along_axis(logits, order[..., None, None], axis=1)
-        maps = maps.reshape(objects * candidates, *logits.shape[-2:])
+        source = LowResMasks.of_logits(
+            maps.reshape(objects * candidates, *logits.shape[-2:]), mask_threshold, features.size
+        )
+        if self.reference.fill_holes and request.fill_holes:
+            for one in source.values:
+                _fill_holes(one, source.cut)
         scores = np.take_along_axis(estimates, order, axis=1).clip(0, 1)
         return Detections.of(
             size=features.size,
-            source=LowResMasks.of_logits(maps, mask_threshold, features.size),
-            boxes=np.zeros((len(maps), 4), dtype=np.float32),
+            source=source,
+            boxes=np.zeros((len(source), 4), dtype=np.float32),
             scores=scores.reshape(-1),
             presence=np.repeat(presence, candidates),
             concept=OBJECT,
@@ -132,3 +144,18 @@ class Picker:
             corners = torch.tensor([[t.box for t in targets]], dtype=torch.float32)
             boxes = (corners * scale.repeat(2)).to(self.placement.device)
         return points, labels, boxes
+
+
+def _fill_holes(logits: NDArray[np.float32], cut: float) -> None:
+    """Raise small components of background (h, w) above the cut, in place.
+
+    Background is <= cut. Components are 8-connected, and those at the border count too: so does
+    Meta's predictor on a GPU, and on a CPU only where scikit-image is installed. Here the answer
+    does not depend on the machine.
+    """
+    background = (logits <= cut).view(np.uint8)
+    labels = np.asarray(cv2.connectedComponents(background, connectivity=8)[1], dtype=np.int32)
+    is_hole = np.bincount(labels.ravel()) <= HOLE * logits.size // CELLS
+    is_hole[0] = False  # the foreground
+    if is_hole.any():
+        logits[is_hole.take(labels)] = np.float32(cut) + FILL
