@@ -62,8 +62,8 @@ from sam3_image.errors import ImageError, MemoryLimitError, UserError, shown
 Claim = Callable[[int, int], int | None]
 
 RGB_BYTES = 3  # of one pixel of the result
-# Bytes for what is converted at a time on the way to RGB: a few blocks of CONVERT_PIXELS.
-CONVERT_BYTES = 100_000_000
+# Bytes for what is converted at a time on the way to RGB, and for the statistics.
+CONVERT_BYTES = 32_000_000
 
 
 @dataclass(frozen=True)
