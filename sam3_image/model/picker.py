@@ -18,7 +18,7 @@ from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
 from sam3_image.model.prompts import Pick, Target
 from sam3_image.model.transfer import to_host
-from sam3_image.model.transformers_adapter import LEVELS
+from sam3_image.model.transformers_adapter import LEVELS, decode_masks, with_no_memory
 
 # The concept of what a pick returns.
 OBJECT = "object"
@@ -85,47 +85,19 @@ class Picker:
         All are float32, for N targets with M candidates each. The estimates of SAM 3.1 may leave
         0–1.
         """
-        low, middle, high = self._embeddings(features)
-        grid = high.shape[-2:]
+        neck = self.tracker.vision_encoder.neck
+        levels = self.encoder.levels(features, "pick", neck)
+        if self.reference.no_memory or len(neck.fpn_layers) == LEVELS:
+            levels = with_no_memory(self.tracker, levels)
         points, labels, boxes = self._prompts(features.size, request.targets)
-        sparse, dense = self.tracker.prompt_encoder(
-            input_points=points, input_labels=labels, input_boxes=boxes, input_masks=None
-        )
-        logits, scores, _, presence = self.tracker.mask_decoder(
-            image_embeddings=high,
-            image_positional_embeddings=self._positions(grid),
-            sparse_prompt_embeddings=sparse,
-            # Without a mask prompt all its vectors are equal, so a part serves any resolution.
-            dense_prompt_embeddings=dense[..., : grid[0], : grid[1]].to(self.placement.dtype),
-            multimask_output=request.multimask,
-            high_resolution_features=[low, middle],
+        logits, scores, presence = decode_masks(
+            self.tracker, levels, points, labels, boxes, request.multimask
         )
         return (
             to_host(logits[0].float()),
             to_host(scores[0].float()),
             to_host(presence[0, :, 0].float().sigmoid()),
         )
-
-    def _embeddings(self, features: Features) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return what `Sam3TrackerModel.get_image_embeddings` does, from computed features.
-
-        transformers adds the no-memory embedding to the neck's last level. In SAM 3 that is a
-        fourth one, which nothing reads, so it has no effect; Meta adds it to the third.
-        """
-        neck, decoder = self.tracker.vision_encoder.neck, self.tracker.mask_decoder
-        low, middle, high = self.encoder.levels(features, "pick", neck)
-        if self.reference.no_memory or len(neck.fpn_layers) == LEVELS:
-            high = high + self.tracker.no_memory_embedding.permute(1, 2, 0)[..., None]
-        return decoder.conv_s0(low), decoder.conv_s1(middle), high
-
-    def _positions(self, grid: Sequence[int]) -> torch.Tensor:
-        """Return the position encoding (1, C, h, w) of the cells' centres, computed in float32."""
-        height, width = grid
-        y = (torch.arange(height, dtype=torch.float32) + 0.5) / height
-        x = (torch.arange(width, dtype=torch.float32) + 0.5) / width
-        centres = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
-        encoded = self.tracker.shared_image_embedding(centres.to(self.placement.device))
-        return encoded.permute(2, 0, 1)[None].to(self.placement.dtype)
 
     def _prompts(
         self, size: tuple[int, int], targets: Sequence[Target]

@@ -75,6 +75,64 @@ def run_heads(
     )
 
 
+def with_no_memory(tracker: Any, levels: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The tracker's feature levels with the no-memory embedding added to the lowest.
+
+    transformers adds it to the neck's last level. In SAM 3 that is a fourth one, which nothing
+    reads, so it has no effect; Meta adds it to the third.
+    """
+    low, middle, high = levels
+    return low, middle, high + tracker.no_memory_embedding.permute(1, 2, 0)[..., None]
+
+
+def decode_masks(
+    tracker: Any,
+    levels: tuple[torch.Tensor, ...],
+    points: torch.Tensor | None,
+    labels: torch.Tensor | None,
+    boxes: torch.Tensor | None,
+    multimask: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mask logits (1, N, M, h, w), IoU estimates (1, N, M) and object logits (1, N, 1).
+
+    For N targets with M candidates each. `Sam3TrackerModel` itself takes prompts for its full
+    resolution only, and makes the features anew where they are not given in its own form.
+    points: (1, N, p, 2), labels: (1, N, p), boxes: (1, N, 4) xyxy, in pixels of the encoder's input
+    at full resolution, float32; None where there are none.
+    """
+    low, middle, high = levels
+    sparse, dense = tracker.prompt_encoder(
+        input_points=points, input_labels=labels, input_boxes=boxes, input_masks=None
+    )
+    height, width = high.shape[-2:]
+    logits, scores, _, presence = tracker.mask_decoder(
+        image_embeddings=high,
+        image_positional_embeddings=_cell_positions(tracker, high),
+        sparse_prompt_embeddings=sparse,
+        # Without a mask prompt all its vectors are equal, so a part serves any resolution.
+        dense_prompt_embeddings=dense[..., :height, :width].to(high.dtype),
+        multimask_output=multimask,
+        high_resolution_features=[
+            tracker.mask_decoder.conv_s0(low),
+            tracker.mask_decoder.conv_s1(middle),
+        ],
+    )
+    return logits, scores, presence
+
+
+def _cell_positions(tracker: Any, level: torch.Tensor) -> torch.Tensor:
+    """The position encoding (1, C, h, w) of the centres of a level's cells, computed in float32.
+
+    Stands in for `get_image_wide_positional_embeddings`, which knows the full resolution only.
+    """
+    height, width = level.shape[-2:]
+    y = (torch.arange(height, dtype=torch.float32) + 0.5) / height
+    x = (torch.arange(width, dtype=torch.float32) + 0.5) / width
+    centres = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
+    encoded = tracker.shared_image_embedding(centres.to(level.device))
+    return encoded.permute(2, 0, 1)[None].to(level.dtype)
+
+
 # The ViT's rotary attention: transformers computes cosines and sines in each of 32 layers at every
 # call, and rotates queries and keys in nine passes over memory. Here the tables are made once per
 # token grid, and a pair of channels is one complex number, so that the rotation is one
