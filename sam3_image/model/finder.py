@@ -16,6 +16,7 @@ from sam3_image.masks import Detections, LowResMasks
 from sam3_image.model.compatibility import Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
+from sam3_image.model.parts import Parts
 from sam3_image.model.prompts import Find
 from sam3_image.model.texts import Texts
 from sam3_image.model.transfer import to_host
@@ -138,6 +139,11 @@ class Finder:
         boxes = boxes.to(self.placement.device, self.placement.dtype)
         labels = torch.tensor([request.labels], dtype=torch.long, device=boxes.device)
         return geometry_tokens(self.detector, levels[-1], boxes, labels)
+
+
+def head(parts: Parts) -> Finder:
+    """What answers `Find`."""
+    return Finder(parts.detector, parts.texts, parts.encoder, parts.placement, parts.reference)
 
 
 def _selected(

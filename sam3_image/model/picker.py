@@ -16,6 +16,7 @@ from sam3_image.masks import Detections, LowResMasks
 from sam3_image.model.compatibility import Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
+from sam3_image.model.parts import Parts
 from sam3_image.model.prompts import Pick, Target
 from sam3_image.model.transfer import to_host
 from sam3_image.model.transformers_adapter import LEVELS, decode_masks, with_no_memory
@@ -116,6 +117,13 @@ class Picker:
             corners = torch.tensor([[t.box for t in targets]], dtype=torch.float32)
             boxes = (corners * scale.repeat(2)).to(self.placement.device)
         return points, labels, boxes
+
+
+def head(parts: Parts) -> Picker | None:
+    """What answers `Pick`, if the checkpoint has a tracker."""
+    if parts.tracker is None:
+        return None
+    return Picker(parts.tracker, parts.encoder, parts.placement, parts.reference)
 
 
 def _fill_holes(logits: NDArray[np.float32], cut: float) -> None:

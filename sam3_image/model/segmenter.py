@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -20,9 +21,8 @@ from sam3_image.model.cache import TensorCache
 from sam3_image.model.compatibility import DEFAULT_COMPATIBILITY, Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features, ModelInput
-from sam3_image.model.finder import Finder
-from sam3_image.model.picker import Picker
-from sam3_image.model.prompts import Find, Pick
+from sam3_image.model.parts import Parts
+from sam3_image.model.prompts import TASKS, Find, Pick
 from sam3_image.model.texts import Texts
 from sam3_image.model.transfer import to_host
 from sam3_image.model.weights.checkpoint import Checkpoint
@@ -78,14 +78,15 @@ class Segmenter:
         self.prepare = self._encoder.prepare
         self.batch = self._encoder.batch
         self.check = self._texts.check
-        self._finder = Finder(detector, self._texts, self._encoder, placement, reference)
-        self._picker: Picker | None = None
-        # What answers each kind of task.
-        self._heads: dict[type, Any] = {Find: self._finder}
+        tracker = None
         if self.architecture.has_tracker:
             tracker = checkpoint.tracker(weights, detector)
-            self._picker = Picker(tracker, self._encoder, placement, reference)
-            self._heads[Pick] = self._picker
+        parts = Parts(detector, tracker, self._encoder, self._texts, placement, reference)
+        # What answers each kind of task, or None where these weights have no part for it.
+        self._heads: dict[type, Any] = {
+            task: import_module(f"sam3_image.model.{task.module}").head(parts)
+            for task in TASKS.values()
+        }
 
     def encode(self, image: ModelInput) -> Features:
         """Features of an image; the same content is encoded only once."""
@@ -114,7 +115,7 @@ class Segmenter:
 
         Between two of them the device may serve another request.
         """
-        head = self._heads.get(type(task))
+        head = self._heads[type(task)]
         if head is None:
             raise CheckpointError(
                 "These weights have no part for task='visual' and refine; use a checkpoint laid "
