@@ -158,10 +158,10 @@ def read_samples(data: bytes, header: Header) -> tuple[Samples, dict[Any, Any]]:
         file = b"".join(
             [SIGNATURE, _chunk(b"IHDR", head), *before, _chunk(b"IDAT", files.pop(0)), *after]
         )
-        with PngImageFile(MeteredFile(file)) as picture:
-            picture.load()
-            _combine(values, picture, shift)
-            info = info or dict(picture.info)
+        with PngImageFile(MeteredFile(file)) as image:
+            image.load()
+            _combine(values, image, shift)
+            info = info or dict(image.info)
         before = after = []
     colors = 3 if header.channels >= 3 else 1
     shaped = values.reshape(*header.size, -1)
@@ -256,12 +256,12 @@ def _pixel_data(data: bytes) -> Iterator[memoryview]:
             yield chunk.body[start : start + (1 << 16)]
 
 
-def _combine(values: NDArray[np.uint16], picture: PngImageFile, shift: int) -> None:
+def _combine(values: NDArray[np.uint16], image: PngImageFile, shift: int) -> None:
     """Put the bytes of a decoded 8-bit image into the samples, block by block."""
-    rows = max(1, CHUNK_BYTES // (4 * picture.width))
-    for top in range(0, picture.height, rows):
-        bottom = min(picture.height, top + rows)
-        block = np.asarray(picture.crop((0, top, picture.width, bottom))).astype(np.uint16)
+    rows = max(1, CHUNK_BYTES // (4 * image.width))
+    for top in range(0, image.height, rows):
+        bottom = min(image.height, top + rows)
+        block = np.asarray(image.crop((0, top, image.width, bottom))).astype(np.uint16)
         if shift:
             values[top:bottom] = block << shift
         else:

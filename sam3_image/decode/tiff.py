@@ -424,16 +424,16 @@ def _decompressed(
     layout: Layout, pieces: range, rows: int, at_once: int
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the same of compressed pieces, by libtiff."""
-    with TiffImageFile(io.BytesIO(_small_tiff(layout, pieces, rows))) as picture:
-        picture.load()
+    with TiffImageFile(io.BytesIO(_small_tiff(layout, pieces, rows))) as image:
+        image.load()
         # Else the compressed pieces stay in memory.
-        picture.fp = picture._fp = None  # type: ignore[assignment]
+        image.fp = image._fp = None  # type: ignore[assignment]
         if rows <= at_once:
-            yield np.asarray(picture)
+            yield np.asarray(image)
             return
         for start in range(0, rows, at_once):
             box = (0, start, layout.row_bytes, min(rows, start + at_once))
-            yield np.asarray(picture.crop(box))
+            yield np.asarray(image.crop(box))
 
 
 def _small_tiff(layout: Layout, pieces: range, rows: int) -> bytes:
