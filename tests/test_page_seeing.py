@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
+from sam3_image.masks import Mask, rle
 from tests.browser import FOUR, Box, Visit, answer_of, answered
 from tests.web_server import WebServer
 
@@ -142,6 +143,26 @@ def test_outlines_are_exact_at_every_zoom(visit: Visit) -> None:
         visit.page.mouse.move(*visit.on_screen((100, 140)))
         for _ in range(5):
             visit.page.mouse.wheel(0, -300)
+
+
+def test_single_pixels_are_in_or_out(visit: Visit) -> None:
+    """Close up, the tint ends where the mask does, pixel by pixel, along a slanted edge too."""
+    y, x = np.indices((100, 100))
+    inside = np.hypot(x - 50, y - 50) < 45
+    mask = Mask(inside, 100, 100, (600, 800))
+    record = {"concept": "disc", "score": 0.9, "area": mask.area, "rle": rle.encode(mask)}
+    answer = {"annotations": {"instances": [record]}, "scores": [0.9], "metrics": {}}
+    visit.page.route("**/api/segment", lambda route: route.fulfill(json=answer))
+    visit.open().ask("disc").expect_count(1)
+    visit.find("opacity").fill("0.9")
+    visit.page.mouse.move(*visit.on_screen((118.5, 118.5)))
+    for _ in range(8):
+        visit.page.mouse.wheel(0, -300)
+    tinted = visit.pixel(122.5, 122.5)
+    for row in range(112, 122):
+        for column in range(112, 122):
+            shown = distance(visit.pixel(column + 0.5, row + 0.5), tinted) < 30
+            assert shown == inside[row - 100, column - 100], (row, column)
 
 
 def test_opacity_and_a_key_that_hides_the_masks(visit: Visit) -> None:
