@@ -122,8 +122,18 @@ class Predictor(BasePredictor):
         ),
         annotation_format: str = Input(
             default="none",
-            choices=["none", "coco", "polygon", "rle"],
-            description="Add annotations.json to the ZIP; with return_zip false, return the JSON alone",
+            choices=[
+                "none",
+                "coco",
+                "coco_polygon",
+                "geojson",
+                "labelme",
+                "polygon",
+                "rle",
+                "voc",
+                "yolo",
+            ],
+            description="Add annotations for other tools to the ZIP; with return_zip false, return them alone",
         ),
         input_size_percent: int = Input(
             default=100,
