@@ -135,6 +135,11 @@ class Predictor(BasePredictor):
             ],
             description="Add annotations for other tools to the ZIP; with return_zip false, return them alone",
         ),
+        label_map: str = Input(
+            default="none",
+            choices=["none", "instance", "concept"],
+            description="A PNG whose pixel values are numbers of instances or of concepts, 0 the background; the better score wins. In the ZIP with labels.json; with return_zip false, alone",
+        ),
         input_size_percent: int = Input(
             default=100,
             ge=25,
@@ -188,6 +193,7 @@ class Predictor(BasePredictor):
                 output_format=output_format,
                 show_labels=show_labels,
                 annotation_format=annotation_format,
+                label_map=label_map,
                 input_size_percent=input_size_percent,
                 tile_size=tile_size,
                 refine=refine,

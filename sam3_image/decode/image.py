@@ -262,7 +262,7 @@ class _Decoder:
         if (tile := tiff.tile_size(directory)) is not None:
             check_tiles(size, tile, self.limits.pixels)
         notes = ("Pages: several; the first is shown",) if directory.next else ()
-        geo = GeoReference.read(directory)
+        geo = GeoReference.from_tiff(directory)
         if not tiff.needs_own_reader(directory):
             return replace(self._with_pillow(data, notes), geo=geo)
         self.limits.check_size(size)
