@@ -147,17 +147,21 @@ def _pixels(
     )
 
 
-def _pick(segmenter: Segmenter, case: dict[str, Any]) -> dict[str, np.ndarray]:
-    assert segmenter._picker is not None
-    target = Target(
+def target(case: dict[str, Any]) -> Target:
+    """The object that a case of the tracker picks."""
+    return Target(
         points=tuple((x, y) for x, y in case.get("point_coords", ())),
         labels=tuple(case.get("point_labels", ())),
         box=tuple(case["box"]) if "box" in case else None,
     )
+
+
+def _pick(segmenter: Segmenter, case: dict[str, Any]) -> dict[str, np.ndarray]:
+    assert segmenter._picker is not None
     features = _features(segmenter, case["picture"])
     with torch.inference_mode():
         logits, scores, presence = segmenter._picker._forward(
-            features, Pick((target,), case["multimask_output"])
+            features, Pick((target(case),), case["multimask_output"])
         )
     return {
         "low_res_logits": logits,

@@ -63,8 +63,8 @@ from sam3_image.errors import ImageError, MemoryLimitError, UserError, shown
 Claim = Callable[[int, int], int | None]
 
 RGB_BYTES = 3  # of one pixel of the result
-# Bytes for what is converted at a time on the way to RGB: a few blocks of CONVERT_PIXELS.
-CONVERT_BYTES = 100_000_000
+# Bytes for what is converted at a time on the way to RGB, and for the statistics.
+CONVERT_BYTES = 32_000_000
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,8 @@ def from_array(array: NDArray[Any], limits: Limits, value_range: str = AUTO) -> 
     """
     if array.ndim >= 2:
         limits.check_size((array.shape[0], array.shape[1]))
+    if array.dtype == np.uint8 and array.shape[2:] == (3,) and value_range == AUTO:
+        return Image(np.ascontiguousarray(array), "array")
     pixels, notes = array_to_rgb(array, value_range)
     return Image(pixels, "array", notes=tuple(notes))
 

@@ -39,7 +39,8 @@ TURNS = {
     8: Pillow.Transpose.ROTATE_90,
 }
 
-Block = tuple[int, Pillow.Image]
+# The first row of a part of an image, and the part: Pillow's, or (h, w, 3) uint8 that is upright.
+Block = tuple[int, Pillow.Image | NDArray[np.uint8]]
 
 
 def upright_rgb(
@@ -73,7 +74,9 @@ def upright_samples(
         for top, bottom in _row_blocks(height, width, SAMPLE_PIXELS):
             part = samples.part(slice(top, bottom))
             bands, opacity = levels.apply(part), part.opacity()
-            if opacity is None:
+            if opacity is None and transform is None and orientation not in TURNS:
+                yield top, np.broadcast_to(bands, (*bands.shape[:2], 3))
+            elif opacity is None:
                 shown = np.squeeze(bands, axis=2) if bands.shape[2] == 1 else bands
                 yield top, _colored(Pillow.fromarray(shown), transform)
             else:
@@ -159,6 +162,9 @@ def _assembled(
     upright = np.empty((width, height, 3) if sideways else (height, width, 3), dtype=np.uint8)
     turn = TURNS.get(orientation)
     for top, block in blocks:
+        if isinstance(block, np.ndarray):
+            upright[top : top + len(block)] = block
+            continue
         # The block's place in the result: rows from the top or the bottom, or columns.
         bottom = top + block.height
         low, high = (
@@ -179,7 +185,7 @@ def _row_blocks(height: int, width: int, pixels: int) -> Iterator[tuple[int, int
         yield top, min(height, top + rows)
 
 
-def _blocks(picture: Pillow.Image) -> Iterator[Block]:
+def _blocks(picture: Pillow.Image) -> Iterator[tuple[int, Pillow.Image]]:
     """Yield full-width blocks of the image, with the row at which each starts."""
     for top, bottom in _row_blocks(picture.height, picture.width, CONVERT_PIXELS):
         if bottom - top == picture.height:

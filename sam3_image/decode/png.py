@@ -46,9 +46,13 @@ _PASSES = (
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk of a PNG. whole: its kind, body and checksum."""
+    """One chunk of a PNG.
+
+    whole: its kind, body and checksum. cut: the file ends before it does.
+    """
 
     whole: memoryview
+    cut: bool = False
 
     @property
     def kind(self) -> bytes:
@@ -57,8 +61,8 @@ class Chunk:
 
     @property
     def body(self) -> memoryview:
-        """What it holds."""
-        return self.whole[4:-4]
+        """What it holds; with a part of the checksum, perhaps, where it is cut."""
+        return self.whole[4:] if self.cut else self.whole[4:-4]
 
     @property
     def ancillary(self) -> bool:
@@ -68,7 +72,9 @@ class Chunk:
     @property
     def intact(self) -> bool:
         """Whether its checksum is right; computed each time."""
-        return zlib.crc32(self.whole[:-4]) == int.from_bytes(self.whole[-4:], "big")
+        return not self.cut and zlib.crc32(self.whole[:-4]) == int.from_bytes(
+            self.whole[-4:], "big"
+        )
 
 
 @dataclass(frozen=True)
@@ -240,7 +246,8 @@ def _pixel_data(data: bytes) -> Iterator[memoryview]:
     for chunk in _chunks(data):
         if chunk.kind != b"IDAT":
             continue
-        if not chunk.intact:
+        # A last chunk that is cut may still hold all pixels.
+        if not chunk.cut and not chunk.intact:
             raise ImageError(
                 "The PNG is cut off or damaged (a wrong checksum): send the whole file, or save "
                 "it again."
@@ -267,11 +274,11 @@ def _chunks(data: bytes) -> Iterator[Chunk]:
     at = len(SIGNATURE)
     for _ in range(READS):
         end = at + 12 + int.from_bytes(view[at : at + 4], "big")
-        if end > len(data):
+        if at + 8 > len(data):
             return
-        chunk = Chunk(view[at + 4 : end])
+        chunk = Chunk(view[at + 4 : end], cut=end > len(data))
         yield chunk
-        if chunk.kind == b"IEND":
+        if chunk.cut or chunk.kind == b"IEND":
             return
         at = end
     raise too_many_pieces()

@@ -12,9 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sam3_image.errors import CheckpointError
 from sam3_image.masks import Detections
@@ -75,6 +73,11 @@ class Segmenter:
             self.architecture.tokens,
             reference,
         )
+        # What does not touch the device is the parts' own, and may run on any thread.
+        self.side = self._encoder.side
+        self.prepare = self._encoder.prepare
+        self.batch = self._encoder.batch
+        self.check = self._texts.check
         self._finder = Finder(detector, self._texts, self._encoder, placement, reference)
         self._picker: Picker | None = None
         # What answers each kind of task.
@@ -84,21 +87,6 @@ class Segmenter:
             self._picker = Picker(tracker, self._encoder, placement, reference)
             self._heads[Pick] = self._picker
 
-    def side(self, input_size_percent: int) -> int:
-        """Side in pixels of the square that the encoder reads at that percentage."""
-        return self._encoder.side(input_size_percent)
-
-    def check(self, concepts: Sequence[str]) -> None:
-        """Raise InputError for what only the model can refuse: texts of too many tokens."""
-        self._texts.check(concepts)
-
-    def prepare(self, pixels: NDArray[np.uint8], side: int) -> ModelInput:
-        """The host's part of encoding an image, (H, W, 3) uint8 RGB.
-
-        May run on any thread, while the device computes.
-        """
-        return self._encoder.prepare(pixels, side)
-
     def encode(self, image: ModelInput) -> Features:
         """Features of an image; the same content is encoded only once."""
         return self._encoder.encode(image)
@@ -107,10 +95,6 @@ class Segmenter:
         """Features of at most `batch(side)` crops of one side; no cache keeps them."""
         return self._encoder.encode_all(crops)
 
-    def batch(self, side: int) -> int:
-        """How many crops go through the encoder together at most."""
-        return self._encoder.batch(side)
-
     def segment(
         self, features: Features, task: Find | Pick, mask_threshold: float = 0.5
     ) -> Detections:
@@ -118,7 +102,10 @@ class Segmenter:
 
         mask_threshold: probability above which a pixel belongs to a mask.
         """
-        return merged([step() for step in self.steps(features, task, mask_threshold)], task)
+        found = []
+        for step in self.steps(features, task, mask_threshold):
+            found.append(step())
+        return merged(found, task)
 
     def steps(
         self, features: Features, task: Find | Pick, mask_threshold: float = 0.5

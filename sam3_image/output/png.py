@@ -74,9 +74,10 @@ def encode(pixels: NDArray[np.uint8 | np.uint16], threads: int | None = None) ->
 def encode_mask(mask: Mask) -> bytes:
     """An 8-bit grayscale PNG of the whole image, 255 inside the mask and 0 outside.
 
-    One thread and well under a megabyte of memory beside the mask: call it from several threads.
+    Equal masks give equal bytes, however large the region is in which they are stored. One thread
+    and well under a megabyte of memory beside the mask: call it from several threads.
     """
-    return _file(mask.size[1], mask.size[0], COLOR_TYPES[1], list(_mask_blocks(mask)))
+    return _file(mask.size[1], mask.size[0], COLOR_TYPES[1], list(_mask_blocks(mask.tight())))
 
 
 def available_cores() -> int:
