@@ -75,7 +75,7 @@ def segment(
             found = refine(runner, image.pixels, found, crops.tile_size)
     with report.stage("select"):
         if request.selection.asked:
-            found = request.selection.apply(found)
+            found = request.selection.apply(found, report.say)
     report.metrics["instances"] = len(found)
     return Instances(image, found, report.metrics)
 

@@ -45,6 +45,7 @@ from sam3_image.decode.formats import (
     identify,
     refuse_camera_raw,
 )
+from sam3_image.decode.georeference import GeoReference
 from sam3_image.decode.ico import largest_icon
 from sam3_image.decode.limits import Limits, check_memory
 from sam3_image.decode.locks import lock_of
@@ -78,12 +79,14 @@ class Image:
         for the next click) is scaled down once. `pixels` must not change.
     notes: lines for the log: which of several pages and bands is shown, which values are black
         and white.
+    geo: where on the earth it lies, for a TIFF that says so.
     """
 
     pixels: NDArray[np.uint8]
     format: str
     model_inputs: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
     notes: tuple[str, ...] = ()
+    geo: GeoReference | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -268,15 +271,16 @@ class _Decoder:
         if (tile := tiff.tile_size(directory)) is not None:
             check_tiles(size, tile, self.limits.pixels)
         notes = ("Pages: several; the first is shown",) if directory.next else ()
+        geo = GeoReference.from_tiff(directory)
         if not tiff.needs_own_reader(directory):
-            return self._with_pillow(data, notes)
+            return replace(self._with_pillow(data, notes), geo=geo)
         self.limits.check_size(size)
         layout = tiff.read_layout(directory, data)
         height, width = layout.size
         self._claim(layout.memory + RGB_BYTES * height * width + CONVERT_BYTES, height * width)
         samples = tiff.read_samples(layout)
         pixels, more = upright_samples(samples, layout.orientation, layout.icc, self.value_range)
-        return Image(pixels, self.form.name, notes=(*notes, *layout.notes(), *more))
+        return Image(pixels, self.form.name, notes=(*notes, *layout.notes(), *more), geo=geo)
 
     def _ico(self, data: bytes) -> Image:
         icon = largest_icon(data)
