@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sam3_image.batch.arguments import Parser, add_input
 from sam3_image.batch.items import Item, Reader, scheme
-from sam3_image.cli import Parser, add_input
 from sam3_image.decode import Limits
 from sam3_image.errors import InputError, shown
 from sam3_image.output import Output
