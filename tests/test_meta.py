@@ -110,7 +110,9 @@ def test_masks_are_cut_from_upsampled_logits(checkpoint: Checkpoint) -> None:
 def _differing(checkpoint: Checkpoint, reference: Compatibility, full: np.ndarray) -> int:
     """How many pixels of the masks of *find* are not those of `full` (N, H, W) > 0."""
     segmenter = Segmenter(checkpoint, CPU, reference=reference)
-    features = segmenter.encode(meta_oracle.INPUTS["picture0"], segmenter.side(100))
+    features = segmenter.encode(
+        segmenter.prepare(meta_oracle.INPUTS["picture0"], segmenter.side(100))
+    )
     found = segmenter.segment(features, Find(("a red car",), 0.0))
     masks = np.array([mask.full() for mask in found.masks()])
     return int(((masks != (full > 0)) & (np.abs(full) > TOLERANCE)).sum())
