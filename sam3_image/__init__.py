@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from sam3_image.instances import Instance, Instances
     from sam3_image.masks import Mask
     from sam3_image.sam import Sam, load
-    from sam3_image.shipped import __version__
+    from sam3_image.shipped import EXAMPLE, __version__
 
 __all__ = [
+    "EXAMPLE",
     "CheckpointError",
     "DeviceError",
     "ImageError",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "EXAMPLE": "shipped",
     "Instance": "instances",
     "Instances": "instances",
     "Mask": "masks",

@@ -14,7 +14,7 @@ from sam3_image.cli.options import expanded, takes_inputs
 from sam3_image.cli.predict import predict_files
 from sam3_image.cli.serve import serve_with_cog
 from sam3_image.errors import UserError
-from sam3_image.shipped import __version__, default_weights, missing_module
+from sam3_image.shipped import __version__, command, default_weights
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -34,25 +34,23 @@ PASSED_ON: dict[str, Any] = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status. Whatever is wrong is one line on stderr."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    name = next((word for word in given[:1] if not word.startswith("-")), "sam3-image")
-    if name == "predict":
-        given = expanded(given)
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns its exit status."""
+    name = next((word for word in arguments[:1] if not word.startswith("-")), "sam3-image")
+    given = expanded(arguments) if name == "predict" else list(arguments)
     try:
         status = app(given or ["--help"], prog_name="sam3-image", standalone_mode=False)
         return int(status or 0)
     except UserError as error:
         line = str(error)
     except UsageError as error:
-        about = error.ctx.command_path if error.ctx else "sam3-image"
-        line = f"{error.format_message().rstrip('.')}; {about} --help lists what is allowed."
-    except ModuleNotFoundError as error:
-        advice = missing_module(error.name)
-        if advice is None:
-            raise
-        line = advice
+        known = {
+            one.callback.__name__.replace("_", "-")
+            for one in app.registered_commands
+            if one.callback
+        }
+        called = command(name) if name in known else "sam3-image"
+        line = f"{error.format_message().rstrip('.')}; {called} --help lists what is allowed."
     except (KeyboardInterrupt, typer.Abort):
         print(f"{name}: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -66,7 +64,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _run(module: str, arguments: list[str]) -> None:
+def _pass_on(module: str, arguments: list[str]) -> None:
     """End with the exit status of another command; its requirements may be missing until then."""
     raise typer.Exit(importlib.import_module(module).main(arguments))
 
@@ -119,10 +117,16 @@ def predict(
         raise typer.Exit(USAGE_ERROR)
 
 
+def _port(text: str | int) -> int:
+    if not str(text).isdecimal() or not 1 <= int(text) <= 65535:
+        raise typer.BadParameter(f"{str(text)!r} is not a port, 1 to 65535")
+    return int(text)
+
+
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port", min=1, max=65535)] = 5000,
+    port: Annotated[int, typer.Option(help="Port", metavar="N", parser=_port)] = 5000,
 ) -> None:
     """Cog's own HTTP server on this machine, without Docker.
 
@@ -134,13 +138,13 @@ def serve(
 @app.command(**PASSED_ON)
 def web(context: typer.Context) -> None:
     """The page to try it by hand, in a browser, and the routes of other programs' clients."""
-    _run("sam3_image.web.__main__", context.args)
+    _pass_on("sam3_image.web.__main__", context.args)
 
 
 @app.command(**PASSED_ON)
 def batch(context: typer.Context) -> None:
     """A folder, list or bucket of images → Parquet and annotations; goes on where it stopped."""
-    _run("sam3_image.batch.command", context.args)
+    _pass_on("sam3_image.batch.command", context.args)
 
 
 @app.command()
