@@ -299,7 +299,7 @@ class Instances:
             target = Path(os.fsdecode(path))
         except TypeError:
             raise InputError(f"path is {shown(path)}; give the path of a file.") from None
-        wanted = _output_for(target, output)
+        wanted = output_for(target, output)
         if target.is_dir():
             raise OutputError(
                 f"The result cannot be written to {target}, which is a folder: name a file in it."
@@ -353,7 +353,7 @@ class Instances:
         return Instances(self.image, taken, self.metrics)
 
 
-def _output_for(target: Path, given: dict[str, Any]) -> Output:
+def output_for(target: Path, given: dict[str, Any]) -> Output:
     """What to write to a file of that name; raises InputError where the two contradict."""
     ending = target.suffix.lower()
     if not ending:

@@ -246,7 +246,8 @@ def load(
 ) -> Sam:
     """Load SAM 3 weights and return an object to ask.
 
-    weights: a folder, or a Hugging Face repository; None for SAM3_WEIGHTS or weights/sam3.
+    weights: a folder, a Hugging Face repository, or "demo"; None for SAM3_WEIGHTS, else what
+        `sam3-image download-weights` has fetched.
     device: "cpu", "cuda", "cuda:1" or a torch.device; None for a GPU where there is one.
     dtype: "bfloat16", "float16", "float32" or a torch.dtype, on a CPU also "int8"; None for the
         device's default.

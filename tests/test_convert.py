@@ -16,10 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer, Sam3VideoConfig, Sam3VideoModel
 
+from sam3_image.cli import main
 from sam3_image.errors import CheckpointError
 from sam3_image.model import Find, Pick, Placement, Segmenter, Target
 from sam3_image.model.weights.checkpoint import Checkpoint
-from sam3_image.model.weights.convert import convert, main
+from sam3_image.model.weights.convert import convert
 from sam3_image.model.weights.meta_layout import SAM3, SAM31, layout_of
 from tests.meta_checkpoint import as_sam31, random_state, write_pairs
 from tests.meta_modules import State, meta_state
@@ -189,7 +190,7 @@ def test_a_tensor_at_fault_is_named_in_one_line(
     fault(meta)
     torch.save({"model": meta}, tmp_path / "sam3.pt")
     pairs = write_pairs(tmp_path / "pairs.txt.gz", [])
-    arguments = [str(tmp_path / "sam3.pt"), str(tmp_path / "converted")]
+    arguments = ["convert-weights", str(tmp_path / "sam3.pt"), str(tmp_path / "converted")]
     status = main([*arguments, "--tokenizer", str(pairs), "--config", str(config)])
     said = capsys.readouterr().err
     assert status == 2

@@ -127,7 +127,9 @@ class Service:
             found = self._segment(source, request, job, claim)
             job.check()
             with job.report.stage("write"):
-                return render(found.image, found.detections, request.output)
+                rendered = render(found.image, found.detections, request.output)
+            _say_result(found, rendered.name, len(rendered.data), job.report)
+            return rendered
 
         return self._submit(work, report or Report(quiet))
 
@@ -238,7 +240,7 @@ class Service:
             result = save(found.image, found.detections, request.output, folder)
             job.check()  # the caller has left
         report.metrics["timing.total"] = round(job.seconds, 4)
-        _say_result(found, result, report)
+        _say_result(found, result.name, result.stat().st_size, report)
         return FileResult(result, report.metrics)
 
     def _submit(self, work: Callable[[Job[Any], Claim], T], report: Report) -> Job[T]:
@@ -274,13 +276,13 @@ def _take_care(reference: weakref.ref[Service]) -> None:
             return
 
 
-def _say_result(found: Instances, path: Path, report: Report) -> None:
+def _say_result(found: Instances, name: str, size: int, report: Report) -> None:
     best = ", ".join(f"{score:.3f}" for score in found.scores[:SHOWN_SCORES])
     report.say(
         f"Found {len(found)} instance{'' if len(found) == 1 else 's'}"
         + (f", best {best}" if best else "")
     )
-    report.say(f"Wrote {path.name} ({path.stat().st_size} bytes)")
+    report.say(f"Wrote {name} ({size} bytes)")
     times = [
         f"{name.removeprefix('timing.')} {value:.3f} s"
         for name, value in report.metrics.items()

@@ -17,6 +17,7 @@ from sam3_image.errors import InputError, choices, shown
 from sam3_image.masks import rle
 from sam3_image.output import PALETTE
 from sam3_image.request import Request
+from sam3_image.shipped import EXAMPLE
 from sam3_image.web.context import Context, Group
 from sam3_image.web.endpoint import arriving, until_gone
 from sam3_image.web.guard import too_long
@@ -25,7 +26,6 @@ from sam3_image.web.shelf import Gate
 
 Handler = Callable[[HttpRequest], Awaitable[Response]]
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "shapes.png"
 MEDIA_TYPES = {
     ".json": "application/json",
     ".geojson": "application/geo+json",

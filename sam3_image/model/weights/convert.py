@@ -7,10 +7,8 @@ unknown, missing or of the wrong shape is an error, and nothing is filled with n
 
 from __future__ import annotations
 
-import argparse
 import pickle
 import shutil
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 
-from sam3_image.errors import CheckpointError, UserError, shown
+from sam3_image.errors import CheckpointError, shown
 from sam3_image.model.architecture import Architecture
 from sam3_image.model.compatibility import META
 from sam3_image.model.device import Placement
@@ -64,28 +62,6 @@ class Plan:
     zeros: Sequence[str]
     copies: int
     faults: Mapping[str, Sequence[str]]
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="script/convert-weights", description=__doc__)
-    parser.add_argument("file", type=Path, help="Meta's checkpoint: sam3.pt, a fine-tuned one, …")
-    parser.add_argument("folder", type=Path, help="a new folder for the result")
-    parser.add_argument(
-        "--tokenizer",
-        help="a folder that has one, Meta's bpe_simple_vocab_16e6.txt.gz, or a repository on the "
-        f"hub (default: beside the file, else {CLIP})",
-    )
-    parser.add_argument(
-        "--config", type=Path, help="config.json of another size (default: SAM 3's own)"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        print(convert(options.file, options.folder, options.tokenizer, options.config))
-    except UserError as error:
-        print(f"convert-weights: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
 def convert(
@@ -327,7 +303,3 @@ def _write_small(folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase) 
 
 def _tokenizer_beside(file: Path) -> str:
     return str(file.parent) if any((file.parent / name).is_file() for name in FILES) else CLIP
-
-
-if __name__ == "__main__":
-    sys.exit(main())
