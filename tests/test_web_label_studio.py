@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from sam3_image.errors import InputError
-from sam3_image.web.label_config import LabelConfig
+from sam3_image.web.clients.label_config import LabelConfig
 from tests.client_scenes import Scene, picked
 from tests.cog_server import REPOSITORY, data_url, png
 from tests.drawn_instances import filled

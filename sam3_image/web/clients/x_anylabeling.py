@@ -14,8 +14,9 @@ from pydantic import Field
 from sam3_image.errors import InputError
 from sam3_image.masks import polygons
 from sam3_image.request import Request
-from sam3_image.web.endpoint import Body, Call, Endpoint, group
-from sam3_image.web.sources import from_base64
+from sam3_image.web.image_input import from_base64
+from sam3_image.web.routes import Body, client_router
+from sam3_image.web.state import Server
 
 if TYPE_CHECKING:
     from sam3_image.instances import Instances
@@ -30,7 +31,10 @@ CONFIDENCE = 0.5  # what its slider shows at first; the program's own 0.0 would 
 SEPARATORS = re.compile(r"[,.]")
 
 
-class Mark(Body):
+router = client_router("x-anylabeling")
+
+
+class LabelingMark(Body):
     """A point [x, y] or a rectangle [x0, y0, x1, y1] in pixels; label 1 positive, 0 negative."""
 
     type: Literal["point", "rectangle"]
@@ -38,25 +42,25 @@ class Mark(Body):
     label: Literal[0, 1] = 1
 
 
-class Params(Body):
+class LabelingParams(Body):
     """What to look for."""
 
     text_prompt: str | None = None
-    marks: list[Mark] = Field(default_factory=list)
+    marks: list[LabelingMark] = Field(default_factory=list)
     conf_threshold: float = Field(default=0.0, ge=0, le=1)
     iou_threshold: float | None = Field(default=None, ge=0, le=1)
     filter_classes: list[str] | None = None
 
 
-class PredictBody(Body):
+class LabelingBody(Body):
     """An image (a data URL) and what to look for."""
 
     model: str = MODEL
     image: str
-    params: Params = Params()
+    params: LabelingParams = LabelingParams()
 
 
-class Shape(Body):
+class LabeledShape(Body):
     """A polygon whose last point repeats its first."""
 
     label: str
@@ -65,23 +69,24 @@ class Shape(Body):
     score: float
 
 
-class Shapes(Body):
+class LabeledShapes(Body):
     """All shapes of an answer; `replace` null leaves it to the program."""
 
-    shapes: list[Shape]
+    shapes: list[LabeledShape]
     description: str
     replace: bool | None
 
 
-class PredictAnswer(Body):
+class LabelingAnswer(Body):
     """The answer."""
 
     success: bool
-    data: Shapes
+    data: LabeledShapes
 
 
-async def models(_: Call[None]) -> dict[str, Any]:
-    """Return the one model, and the widgets that the program shows for it."""
+@router.get("/v1/models")
+async def models() -> dict[str, Any]:
+    """The one model, and the widgets that the program shows for it."""
     return {
         "success": True,
         "data": {
@@ -99,21 +104,22 @@ async def models(_: Call[None]) -> dict[str, Any]:
     }
 
 
-async def predict(call: Call[PredictBody]) -> PredictAnswer:
+@router.post("/v1/predict")
+async def predict(body: LabelingBody, server: Server) -> LabelingAnswer:
     """Find every instance of the words or exemplars, or pick the object under the points."""
-    params = call.body.params
+    params = body.params
     request = _request(params)
-    segmentation = call.context.segmentation
-    picture = await segmentation.open(from_base64(call.body.image))
-    found = await segmentation.segment(picture.image, request)
-    shapes = await segmentation.call(_shapes, found, bool(_words(params)))
+    known = await server.segmentation.decode(from_base64(body.image))
+    found = await server.segmentation.segment(known.image, request)
+    shapes = await server.segmentation.call(_shapes, found, bool(_words(params)))
     if params.filter_classes:
         shapes = [shape for shape in shapes if shape.label in params.filter_classes]
-    return PredictAnswer(success=True, data=Shapes(shapes=shapes, description="", replace=None))
+    data = LabeledShapes(shapes=shapes, description="", replace=None)
+    return LabelingAnswer(success=True, data=data)
 
 
-def _request(params: Params) -> Request:
-    """Return the request of words and marks; raises InputError where they do not go together."""
+def _request(params: LabelingParams) -> Request:
+    """The request of words and marks; raises InputError where they do not go together."""
     points = [mark for mark in params.marks if mark.type == "point"]
     boxes = [mark for mark in params.marks if mark.type == "rectangle"]
     words = _words(params)
@@ -137,15 +143,15 @@ def _request(params: Params) -> Request:
     )
 
 
-def _words(params: Params) -> list[str]:
-    """Return the concepts in a text: separated by commas or full stops."""
+def _words(params: LabelingParams) -> list[str]:
+    """The concepts in a text: separated by commas or full stops."""
     return [word.strip() for word in SEPARATORS.split(params.text_prompt or "") if word.strip()]
 
 
-def _shapes(found: Instances, named: bool) -> list[Shape]:
-    """Return the outer contour of each part of each instance."""
+def _shapes(found: Instances, named: bool) -> list[LabeledShape]:
+    """The outer contour of each part of each instance."""
     return [
-        Shape(
+        LabeledShape(
             label=concept if named else UNNAMED,
             shape_type="polygon",
             points=[*part.outer.tolist(), part.outer[0].tolist()],
@@ -156,10 +162,3 @@ def _shapes(found: Instances, named: bool) -> list[Shape]:
         )
         for part in polygons.trace(mask)
     ]
-
-
-GROUP = group(
-    "x-anylabeling",
-    Endpoint("GET", "/v1/models", models),
-    Endpoint("POST", "/v1/predict", predict, PredictBody, PredictAnswer),
-)

@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 
 from sam3_image.errors import InputError, shown
-from sam3_image.web.context import Context
 from sam3_image.web.fetch import FetchError
-from sam3_image.web.sources import from_url
+from sam3_image.web.image_input import from_url
+from sam3_image.web.state import ServerState
 
 
-async def read_task_image(address: str, context: Context) -> bytes:
-    """Return the bytes of an image that a task names; raises InputError and FetchError.
+async def read_task_image(address: str, server: ServerState) -> bytes:
+    """The bytes of an image that a task names; raises InputError and FetchError.
 
     address: a path on Label Studio (/data/upload/…), a URL, or a data URL.
     """
-    settings = context.settings
+    settings = server.settings
     base = settings.label_studio_url
     if address.startswith("/"):
         if base is None:
@@ -29,20 +29,20 @@ async def read_task_image(address: str, context: Context) -> bytes:
             )
         address = base.rstrip("/") + address
     if base is None or not address.startswith(base.rstrip("/") + "/"):
-        return await from_url(address, context.fetcher)
-    return await context.fetcher.get(address, await _authorization(context, base))
+        return await from_url(address, server.fetcher)
+    return await server.fetcher.get(address, await _authorization(server, base))
 
 
-async def _authorization(context: Context, base: str) -> str | None:
-    """Return the header for Label Studio: a personal token is changed for a short-lived one."""
-    token = context.settings.label_studio_token
+async def _authorization(server: ServerState, base: str) -> str | None:
+    """The header for Label Studio: a personal token is exchanged for a short-lived one."""
+    token = server.settings.label_studio_token
     if not token:
         return None
     if token.count(".") != 2:  # a legacy token, which is used as it is
         return f"Token {token}"
     body = json.dumps({"refresh": token}).encode()
     try:
-        answer = await context.fetcher.post(base.rstrip("/") + "/api/token/refresh/", body)
+        answer = await server.fetcher.post(base.rstrip("/") + "/api/token/refresh/", body)
         return f"Bearer {json.loads(answer)['access']}"
     except (FetchError, ValueError, KeyError, TypeError):
         raise FetchError(
