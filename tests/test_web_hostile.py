@@ -84,10 +84,10 @@ def test_half_bodies_without_a_token_take_no_place(own: WebServer, path: str) ->
 
 def test_idle_connections_do_not_use_up_the_open_files(own: WebServer) -> None:
     old = resource.prlimit(own.process.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(own.process.pid, resource.RLIMIT_NOFILE, (256, old[1]))
+    resource.prlimit(own.process.pid, resource.RLIMIT_NOFILE, (400, old[1]))
     try:
         with contextlib.ExitStack() as idle:
-            for number in range(400):
+            for number in range(600):
                 connection = idle.enter_context(socket.create_connection(place_of(own)))
                 connection.sendall(b"GET / HTTP/1.1\r\nHo" if number % 2 else b"")
             own.http.headers["Connection"] = "close"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from fastapi import APIRouter, Request, Response, params
@@ -19,6 +20,7 @@ from sam3_image.web.state import server_state
 
 # A body that never ends must not hold its place.
 BODY_SECONDS = 120
+SKIPPED = "X-SAM3-Skipped-Labels"  # JSON: labels of a project that the model cannot read
 MAX_PARTS = 32  # of a form
 
 R = TypeVar("R")
@@ -95,6 +97,13 @@ class BoundedRoute(APIRoute):
 def client_router(name: str, route_class: type[BoundedRoute] = BoundedRoute) -> APIRouter:
     """A router for the routes of one client, under its name in SAM3_WEB_ROUTES."""
     return APIRouter(tags=[name], route_class=route_class)
+
+
+def skipped(response: Response, labels: Sequence[str], kept: Sequence[str]) -> None:
+    """Name those of the labels that were not kept in a header: the bodies have no place for it."""
+    left_out = [label for label in labels if label not in kept]
+    if left_out:
+        response.headers[SKIPPED] = json.dumps(left_out)
 
 
 async def until_gone(request: Request, work: Awaitable[R]) -> R:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
 
 from sam3_image.decode import Image
+from sam3_image.errors import InputError, shown
 from sam3_image.masks import Selection
+from sam3_image.model import MAX_PROMPTS
 from sam3_image.output import RenderedFile, preview
-from sam3_image.report import Report, quiet
+from sam3_image.report import LOG, Report, quiet
 from sam3_image.request import Request
 from sam3_image.web.ops import Measures
 from sam3_image.web.store import BoundedStore
@@ -55,6 +57,32 @@ class AsyncSegmentation:
             image = await self._service.submit_open(data)
             self._images.put(digest, image, image.pixels.nbytes)
         return KnownImage(digest, image)
+
+    def readable(self, labels: Sequence[str]) -> list[str]:
+        """Those labels that the model can read; raises InputError where it can read none."""
+        kept, refused = [], None
+        for label in labels:
+            try:
+                self._service.check(Request.from_inputs(prompts=[label]))
+                kept.append(label)
+            except InputError as error:
+                refused = error
+                LOG.info("label %s is skipped: %s", shown(label), error)
+        if refused is not None and not kept:
+            raise refused
+        return kept
+
+    async def find_labels(self, image: Image, labels: Sequence[str], **inputs: Any) -> Instances:
+        """Every instance of any number of labels, in requests of as many as one takes.
+
+        inputs: those of `predict()` for each request.
+        """
+        questions = []
+        for first in range(0, len(labels), MAX_PROMPTS):
+            chunk = list(labels[first : first + MAX_PROMPTS])
+            request = Request.from_inputs(prompts=chunk, **inputs)
+            questions.append((request, range(first, first + len(chunk))))
+        return await self.segment_all(image, questions, Selection())
 
     async def segment(self, image: Image, request: Request) -> Instances:
         """The instances that `request` asks for in `image`."""

@@ -19,7 +19,9 @@ from sam3_image.web.guard import FORWARDED_HOST
 
 HEAD_SECONDS = 15.0
 MAX_CONNECTIONS = 512
-OWN_FILES = 128  # open files that the process needs for other things than connections
+# Open files that the process needs for other things, and for connections that were accepted in one
+# go before any of them could be closed.
+OWN_FILES = 192
 
 
 def max_connections() -> int:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import cv2
+from fastapi import Response
 from pydantic import Field
 
 from sam3_image.errors import InputError
 from sam3_image.masks import Mask, polygons, rle
-from sam3_image.model import MAX_PROMPTS
 from sam3_image.request import Request
 from sam3_image.web.image_input import from_base64
-from sam3_image.web.routes import Body, client_router
+from sam3_image.web.routes import Body, client_router, skipped
 from sam3_image.web.state import Server, ServerState
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class DetectBody(Body):
 
     image: str
     threshold: float | None = Field(default=None, ge=0, le=1)
-    labels: list[str] = Field(min_length=1, max_length=MAX_PROMPTS)
+    labels: list[str] = Field(min_length=1)
 
 
 class DetectedShape(Body):
@@ -66,10 +66,12 @@ class InteractAnswer(Body):
 
 
 @router.post("/cvat/detector")
-async def detect(body: DetectBody, server: Server) -> list[DetectedShape]:
+async def detect(body: DetectBody, response: Response, server: Server) -> list[DetectedShape]:
     """Find every instance of each label."""
-    request = Request.from_inputs(prompts=body.labels, threshold=body.threshold)
-    found = await _found(server, body.image, request)
+    labels = server.segmentation.readable(body.labels)
+    skipped(response, body.labels, labels)
+    image = (await server.segmentation.decode(from_base64(body.image))).image
+    found = await server.segmentation.find_labels(image, labels, threshold=body.threshold)
     return await server.segmentation.call(_shapes, found)
 
 

@@ -6,25 +6,34 @@ token goes: both the address of Label Studio and the token are settings of this 
 
 from __future__ import annotations
 
+import base64
 import json
+from urllib.parse import quote
 
 from sam3_image.errors import InputError, shown
 from sam3_image.web.fetch import FetchError
 from sam3_image.web.image_input import from_url
 from sam3_image.web.state import ServerState
 
+CLOUD = ("s3://", "gs://", "azure-blob://")
 
-async def read_task_image(address: str, server: ServerState) -> bytes:
+
+async def read_task_image(address: str, task_id: int | str | None, server: ServerState) -> bytes:
     """The bytes of an image that a task names; raises InputError and FetchError.
 
-    address: a path on Label Studio (/data/upload/…), a URL, or a data URL.
+    address: a path on Label Studio (/data/upload/…), an object in its cloud storage (s3://…), which
+        Label Studio itself resolves for the task `task_id`, a URL, or a data URL.
     """
     settings = server.settings
     base = settings.label_studio_url
+    given = address
+    if address.lower().startswith(CLOUD) and task_id is not None:
+        uri = base64.b64encode(address.encode()).decode("ascii")
+        address = f"/tasks/{quote(str(task_id), safe='')}/resolve/?fileuri={quote(uri)}"
     if address.startswith("/"):
         if base is None:
             raise InputError(
-                f"the task's image is {shown(address)}, a file of Label Studio; set "
+                f"the task's image is {shown(given)}, a file of Label Studio; set "
                 "SAM3_LABEL_STUDIO_URL (and SAM3_LABEL_STUDIO_TOKEN) where this server runs."
             )
         address = base.rstrip("/") + address

@@ -1,8 +1,8 @@
 """Routes of a Label Studio machine learning backend, under /label-studio.
 
 Batch predictions look for every label of the project. Interactive ones take the points and boxes
-that a person just drew. Masks come back as brush labels, or as polygons where the project has only
-those. Coordinates are percent of the upright image.
+that a person just drew. Masks come back as brush labels where the project has them, else as
+polygons, rectangles or keypoints. Coordinates are percent of the upright image.
 """
 
 from __future__ import annotations
@@ -10,23 +10,26 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
+import cv2
+import numpy as np
+from fastapi import Response
+from numpy.typing import NDArray
 from pydantic import Field
 
-from sam3_image.decode import Image
 from sam3_image.errors import InputError, UserError, shown
-from sam3_image.masks import Mask, Selection, polygons
-from sam3_image.model import MAX_PROMPTS
+from sam3_image.masks import Mask, polygons
 from sam3_image.request import Request
 from sam3_image.web.clients import brush
 from sam3_image.web.clients.label_config import Control, LabelConfig
 from sam3_image.web.clients.label_files import read_task_image
-from sam3_image.web.routes import Body, client_router
+from sam3_image.web.routes import Body, client_router, skipped
 from sam3_image.web.state import Server, ServerState
 
 if TYPE_CHECKING:
     from sam3_image.instances import Instances
 
 PREFIX = "/label-studio"
+KEYPOINT_WIDTH = 0.5  # percent of the image's width, as Label Studio draws it
 VERSION = "sam3-image"
 
 Region = dict[str, Any]
@@ -44,6 +47,7 @@ class SetupAnswer(Body):
 class LabelTask(Body):
     """An image to label. data: by the names in the project's configuration."""
 
+    id: int | str | None = None
     data: dict[str, Any]
 
 
@@ -106,10 +110,13 @@ async def webhook() -> dict[str, str]:
 
 
 @router.post(f"{PREFIX}/predict", response_model_exclude_none=True)
-async def predict(body: TasksBody, server: Server) -> TaskPredictions:
+async def predict(body: TasksBody, response: Response, server: Server) -> TaskPredictions:
     """Predictions for tasks: by the project's labels, or by what a person drew."""
     config = LabelConfig.parse(body.label_config)
     drawn = None if body.params is None else body.params.context
+    if drawn is None:
+        labels = config.output.labels
+        skipped(response, labels, server.segmentation.readable(labels))
     answers: list[TaskPrediction] = []
     failed: UserError | None = None
     for task in body.tasks:
@@ -134,24 +141,16 @@ async def _predict(
             "an image."
         )
     segmentation = server.segmentation
-    image = (await segmentation.decode(await read_task_image(address, server))).image
+    image = (await segmentation.decode(await read_task_image(address, task.id, server))).image
     if drawn is None:
-        found = await _every_label(server, config.output.labels, image)
+        readable = segmentation.readable(config.output.labels)
+        found = await segmentation.find_labels(image, readable)
         labels = list(found.concepts)
     else:
         request, label = _drawn_request(drawn.result, image.size)
         found = await segmentation.segment(image, request)
         labels = [label] * len(found)
     return await segmentation.call(_prediction, found, labels, config.output)
-
-
-async def _every_label(server: ServerState, labels: tuple[str, ...], image: Image) -> Instances:
-    questions = []
-    for first in range(0, len(labels), MAX_PROMPTS):
-        chunk = labels[first : first + MAX_PROMPTS]
-        request = Request.from_inputs(prompts=list(chunk))
-        questions.append((request, range(first, first + len(chunk))))
-    return await server.segmentation.segment_all(image, questions, Selection())
 
 
 def _drawn_request(regions: list[Region], size: tuple[int, int]) -> tuple[Request, str]:
@@ -202,12 +201,22 @@ def _prediction(found: Instances, labels: list[str], output: Control) -> TaskPre
 
 
 def _regions(mask: Mask, label: str, score: float, output: Control) -> list[Region]:
-    """One brush region, or a polygon for each part of the mask."""
+    """One brush, rectangle or keypoint region, or a polygon for each part of the mask."""
     height, width = mask.size
-    if output.is_brush:
-        values: list[Region] = [{"format": "rle", "rle": brush.encode(mask)}]
+    scale = np.array([100 / width, 100 / height])
+    if not mask.area:
+        return []
+    values: list[Region]
+    if output.tag == "BrushLabels":
+        values = [{"format": "rle", "rle": brush.encode(mask)}]
+    elif output.tag == "RectangleLabels":
+        x0, y0, x1, y1 = mask.box
+        (x, y), (w, h) = [x0, y0] * scale, [x1 - x0, y1 - y0] * scale
+        values = [{"x": x, "y": y, "width": w, "height": h, "rotation": 0}]
+    elif output.tag == "KeyPointLabels":
+        x, y = inner_point(mask) * scale
+        values = [{"x": x, "y": y, "width": KEYPOINT_WIDTH}]
     else:
-        scale = [100 / width, 100 / height]
         values = [
             {"points": (part.outer * scale).tolist(), "closed": True}
             for part in polygons.trace(mask)
@@ -226,3 +235,11 @@ def _regions(mask: Mask, label: str, score: float, output: Control) -> list[Regi
         }
         for value in values
     ]
+
+
+def inner_point(mask: Mask) -> NDArray[np.float64]:
+    """(x, y) of the centre of the pixel that lies deepest inside a mask."""
+    padded = np.pad(mask.inside, 1).view(np.uint8)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 3)
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return np.array([mask.x + column - 0.5, mask.y + row - 0.5])

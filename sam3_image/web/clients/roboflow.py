@@ -10,6 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sam3_image.errors import ImageError, InputError, shown
 from sam3_image.masks import Mask, Selection, polygons, rle
 from sam3_image.request import Request
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from sam3_image.instances import Instances
 
 MAX_IMAGES = 16
+MIN_POINTS = 3  # of a polygon
 NAMES = "image_id"  # the store of digests by the names that clients gave to images
 
 # Whatever is asked of an image leaves its encoding in the cache.
@@ -182,6 +186,8 @@ def _questions(body: ConceptBody) -> list[tuple[Request, list[int]]]:
 def _visual_prompts(body: VisualBody) -> list[VisualPrompt]:
     given = body.prompts
     prompts = given.prompts if isinstance(given, VisualPrompts) else given
+    if prompts is None and (body.points or body.box):
+        prompts = VisualPrompt(points=body.points, box=body.box)
     if prompts is None:
         raise InputError("prompts is missing; give points or a box for each object to segment.")
     return prompts if isinstance(prompts, list) else [prompts]
@@ -213,12 +219,22 @@ def _echo(index: int, prompt: ConceptPrompt) -> PromptEcho:
 
 def _predictions(found: Instances, form: Format) -> list[RoboflowPrediction]:
     return [
-        RoboflowPrediction(masks=_masks(mask, form), confidence=float(score), format=form)
+        RoboflowPrediction(masks=contours_or_rle(mask, form), confidence=float(score), format=form)
         for mask, score in zip(found.iter_masks(), found.scores, strict=True)
     ]
 
 
-def _masks(mask: Mask, form: Format) -> Any:
+def contours_or_rle(mask: Mask, form: Format) -> Any:
+    """COCO's run lengths, or the outer contours [[x, y], …] of a mask."""
     if form == "rle":
         return rle.encode(mask)
-    return [outline.tolist() for outline in polygons.outlines(mask)]
+    return [_three_points(outline) for outline in polygons.outlines(mask)]
+
+
+def _three_points(outline: NDArray[np.int32]) -> list[list[int]]:
+    """The points of an outline, repeated where a pixel or a line has fewer than three.
+
+    Readers of polygons drop those with fewer, and with them the whole instance.
+    """
+    points: list[list[int]] = outline.tolist()
+    return [*points, *points[:1] * (MIN_POINTS - len(points))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sam3_image.errors import InputError, shown
 from sam3_image.web.routes import Body
@@ -66,13 +66,25 @@ class ImagesBody(Body):
 
 
 class ConceptBody(ImagesBody):
-    """Every instance of up to 16 concepts."""
+    """Every instance of up to 16 concepts.
+
+    text, boxes, box_labels: the one prompt of older clients, which know no `prompts`.
+    """
 
     model_id: str | None = None
-    prompts: list[ConceptPrompt] = Field(min_length=1, max_length=MAX_PROMPTS)
+    prompts: list[ConceptPrompt] = Field(default_factory=list, min_length=1, max_length=MAX_PROMPTS)
     output_prob_thresh: float = Field(default=0.5, ge=0, le=1)
     nms_iou_threshold: float | None = Field(default=None, ge=0, le=1)
     format: Format = "polygon"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_prompt(cls, body: Any) -> Any:
+        alone = ("text", "boxes", "box_labels")
+        if isinstance(body, dict) and body.get("prompts") is None:
+            prompt = {name: body[name] for name in alone if body.get(name) is not None}
+            return {**body, "prompts": [prompt] if prompt else []}
+        return body
 
 
 class VisualPoint(Body):
@@ -106,9 +118,14 @@ class VisualPrompts(Body):
 
 
 class VisualBody(ImagesBody):
-    """The one object under each prompt."""
+    """The one object under each prompt.
+
+    points, box: the one prompt of older clients, which know no `prompts`.
+    """
 
     prompts: VisualPrompts | list[VisualPrompt] | VisualPrompt | None = None
+    points: list[VisualPoint] | None = None
+    box: CenterBox | None = None
     multimask_output: bool = True
     format: Literal["json", "rle"] = "json"
 

@@ -6,9 +6,9 @@ pick one object. What the person sees of an error is its status line, so errors 
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Literal
 
+import cv2
 from pydantic import Field
 
 from sam3_image.errors import InputError
@@ -27,8 +27,9 @@ WIDGETS = (
     *("edit_text", "button_send", "button_add_point", "button_remove_point", "button_add_rect"),
     *("add_pos_rect", "add_neg_rect", "button_run_rect", "button_clear", "button_finish_object"),
 )
+MIN_POINTS = 3  # of a polygon
+MAX_FINENESS = 1.0  # of the outline's length
 CONFIDENCE = 0.5  # what its slider shows at first; the program's own 0.0 would return everything
-SEPARATORS = re.compile(r"[,.]")
 
 
 router = client_router("x-anylabeling")
@@ -41,14 +42,25 @@ class LabelingMark(Body):
     data: list[float] = Field(min_length=2, max_length=4)
     label: Literal[0, 1] = 1
 
+    def inside(self, size: tuple[int, int]) -> list[float]:
+        """The coordinates clipped to an image of `size`, the corners of a rectangle in order."""
+        height, width = size
+        xs = sorted(min(max(x, 0.0), width) for x in self.data[0::2])
+        ys = sorted(min(max(y, 0.0), height) for y in self.data[1::2])
+        return [value for pair in zip(xs, ys, strict=False) for value in pair]
+
 
 class LabelingParams(Body):
-    """What to look for."""
+    """What to look for.
+
+    epsilon_factor: by how much of its length an outline may be simplified. iou_threshold is not
+    read: the program always sends 0.0 and means no selection.
+    """
 
     text_prompt: str | None = None
     marks: list[LabelingMark] = Field(default_factory=list)
     conf_threshold: float = Field(default=0.0, ge=0, le=1)
-    iou_threshold: float | None = Field(default=None, ge=0, le=1)
+    epsilon_factor: float = Field(default=0.0, ge=0, le=MAX_FINENESS)
     filter_classes: list[str] | None = None
 
 
@@ -108,53 +120,59 @@ async def models() -> dict[str, Any]:
 async def predict(body: LabelingBody, server: Server) -> LabelingAnswer:
     """Find every instance of the words or exemplars, or pick the object under the points."""
     params = body.params
-    request = _request(params)
-    known = await server.segmentation.decode(from_base64(body.image))
-    found = await server.segmentation.segment(known.image, request)
-    shapes = await server.segmentation.call(_shapes, found, bool(_words(params)))
+    _check_together(params)
+    image = (await server.segmentation.decode(from_base64(body.image))).image
+    found = await server.segmentation.segment(image, _request(params, image.size))
+    named = bool(_words(params))
+    shapes = await server.segmentation.call(_shapes, found, named, params.epsilon_factor)
     if params.filter_classes:
         shapes = [shape for shape in shapes if shape.label in params.filter_classes]
     data = LabeledShapes(shapes=shapes, description="", replace=None)
     return LabelingAnswer(success=True, data=data)
 
 
-def _request(params: LabelingParams) -> Request:
-    """The request of words and marks; raises InputError where they do not go together."""
-    points = [mark for mark in params.marks if mark.type == "point"]
-    boxes = [mark for mark in params.marks if mark.type == "rectangle"]
+def _check_together(params: LabelingParams) -> None:
     words = _words(params)
-    if points and words:
+    if words and any(mark.type == "point" for mark in params.marks):
         raise InputError("text and points were both given; clear one: text finds, points pick.")
-    if not (points or boxes or words):
+    if not (words or params.marks):
         raise InputError("nothing to look for; give a text, rectangles, or points.")
+
+
+def _request(params: LabelingParams, size: tuple[int, int]) -> Request:
+    """The request of words and marks in an image of `size`; raises InputError."""
+    marks = [(mark, mark.inside(size)) for mark in params.marks]
+    points = [(data, mark.label) for mark, data in marks if mark.type == "point"]
+    boxes = [(data, mark.label) for mark, data in marks if mark.type == "rectangle"]
     if points:
         return Request.from_inputs(
             task="visual",
-            points=[mark.data for mark in points],
-            point_labels=[mark.label for mark in points],
-            boxes=[mark.data for mark in boxes] or None,
+            points=[data for data, _ in points],
+            point_labels=[label for _, label in points],
+            boxes=[data for data, _ in boxes] or None,
         )
     return Request.from_inputs(
-        prompts=words or None,
-        boxes=[mark.data for mark in boxes] or None,
-        box_labels=[mark.label for mark in boxes] or None,
+        prompts=_words(params) or None,
+        boxes=[data for data, _ in boxes] or None,
+        box_labels=[label for _, label in boxes] or None,
         threshold=params.conf_threshold,
-        nms_iou_threshold=params.iou_threshold,
     )
 
 
 def _words(params: LabelingParams) -> list[str]:
-    """The concepts in a text: separated by commas or full stops."""
-    return [word.strip() for word in SEPARATORS.split(params.text_prompt or "") if word.strip()]
+    """The concepts in a text: between commas if it has any, else between full stops."""
+    text = params.text_prompt or ""
+    words = (word.strip(" .") for word in text.split("," if "," in text else "."))
+    return list(dict.fromkeys(word for word in words if word))
 
 
-def _shapes(found: Instances, named: bool) -> list[LabeledShape]:
-    """The outer contour of each part of each instance."""
+def _shapes(found: Instances, named: bool, fineness: float) -> list[LabeledShape]:
+    """The outer contour of each part of each instance, simplified by `fineness` of its length."""
     return [
         LabeledShape(
             label=concept if named else UNNAMED,
             shape_type="polygon",
-            points=[*part.outer.tolist(), part.outer[0].tolist()],
+            points=_closed(part.outer, fineness),
             score=float(score),
         )
         for mask, concept, score in zip(
@@ -162,3 +180,10 @@ def _shapes(found: Instances, named: bool) -> list[LabeledShape]:
         )
         for part in polygons.trace(mask)
     ]
+
+
+def _closed(outline: polygons.Ring, fineness: float) -> list[list[float]]:
+    """The points of an outline, the first one again at the end; at least three of them differ."""
+    simple = cv2.approxPolyDP(outline[:, None], fineness * cv2.arcLength(outline, True), True)[:, 0]
+    points: list[list[float]] = (simple if len(simple) >= MIN_POINTS else outline).tolist()
+    return [*points, points[0]]
