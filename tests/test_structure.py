@@ -147,6 +147,10 @@ def _dotted(path: Path) -> str:
 # Names that a protocol of ours or of a library defines.
 PROTOCOLS = {
     "encode",  # CropModel and what stands in for it; formats' own encoders
+    "load",  # WorkerPool
+    "run",  # WorkerPool
+    "read",  # a file object
+    "model_post_init",  # pydantic.BaseModel
     "segment",  # CropModel, and the services over it
     "mask",  # MaskSource
     "take",  # MaskSource

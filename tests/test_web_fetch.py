@@ -101,7 +101,7 @@ def internet(port: int) -> Callable[..., Fetcher]:
 
 
 def get(fetcher: Fetcher, url: str, authorization: str | None = None) -> bytes:
-    return asyncio.run(fetcher.get(url, authorization))
+    return asyncio.run(fetcher.fetch(url, authorization))
 
 
 def test_a_public_address_is_fetched(internet: Callable[..., Fetcher]) -> None:
@@ -215,7 +215,7 @@ def test_webhooks_that_nobody_answers_do_not_keep_images_waiting(
         posts = [asyncio.ensure_future(fetcher.post(HANGING, b"{}")) for _ in range(16)]
         await asyncio.sleep(0.2)
         begin = time.monotonic()
-        assert await fetcher.get("http://images.test/x") == b"image of /x"
+        assert await fetcher.fetch("http://images.test/x") == b"image of /x"
         for post in posts:
             post.cancel()
         await asyncio.gather(*posts, return_exceptions=True)
