@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sam3_image.model.weights.meta_names import PARTS
+from sam3_image.model.weights.meta_names import PARTS, NamePart
 
 # Prefixes that other programs put before every name: DistributedDataParallel, torch.compile,
 # Lightning.
