@@ -179,6 +179,7 @@ def test_run_again_there_is_nothing_to_do(job: tuple[Path, Run], pictures: Path)
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
     again = batch(pictures, "--prompts", *PROMPTS, "--out", out)
     assert again.status == 0
+    assert f"'{pictures}/damaged.png': The PNG is cut off" in again.log
     assert "10 skipped, since they have rows already; nothing to do" in again.log
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.parquet")} == before
     strict = batch(pictures, "--prompts", *PROMPTS, "--out", out, "--strict")
@@ -217,8 +218,9 @@ def test_a_limit_says_what_all_would_take(sample: tuple[Path, Run]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ([], "nothing to look for in"),
         (["--boxes", "[[1,2,3,4]]"], "unrecognized arguments: --boxes"),
-        (["--threshold", "2"], "threshold is 2.0; give a number from 0 to 1"),
+        (["--threshold", "2", "--prompts", "star"], "threshold is 2.0; give a number from 0 to 1"),
         (["--prompts", " "], "blank"),
         (["--workers", "0"], "--workers is 0; give a number of at least 1"),
         (["--prompt", "word " * 40], "tokens"),

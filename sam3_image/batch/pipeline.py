@@ -10,12 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from sam3_image.batch import options, schema
-from sam3_image.batch.items import Item, Reader
-from sam3_image.decode import Limits
+from sam3_image.batch.engine import BatchModel
+from sam3_image.batch.reader import ImageReader, Item
+from sam3_image.batch.storage import canonical
 from sam3_image.errors import InputError, UserError, shown
-from sam3_image.request import Request
-from sam3_image.serving import Service
-from sam3_image.settings import Settings
 
 
 class Segment:
@@ -49,12 +47,9 @@ class Segment:
         options.check(inputs)
         given = {"SAM3_WEIGHTS": weights, "SAM3_DEVICE": device, "SAM3_DTYPE": dtype}
         environment = {**os.environ, **{name: text for name, text in given.items() if text}}
-        settings = Settings.from_environment(environment)
         self._column = column
-        self._request = Request.from_inputs(**inputs)
-        self._service = Service(settings, say=lambda _: None)
-        self._service.check(self._request)
-        self._reader = Reader(Limits.of(settings))
+        self._model = BatchModel(inputs, environment)
+        self._reader = ImageReader(self._model.limits)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Return the table with the columns of the results; raises InputError for its column."""
@@ -69,22 +64,18 @@ class Segment:
             batch = batch.append_column(field, values)
         return batch
 
-    def _row(self, value: Any) -> schema.Row:
+    def _row(self, value: str | bytes | None) -> schema.Row:
         begun = time.perf_counter()
         size = None
         try:
             if value is None:
                 raise InputError(f"the column {self._column} is empty here: give an image.")
-            data: bytes | Path = value if isinstance(value, bytes) else self._read(value)
-            image = self._service.open(data)
+            image = self._model.open(value if isinstance(value, bytes) else self._read(value))
             size = image.size
-            found = self._service.segment(image, self._request).annotations("rle")
+            found = self._model.segment(image).annotations("rle")
         except UserError as error:
-            row = schema.error_row("", error, time.perf_counter() - begun, size)
-        else:
-            row = schema.ok_row("", found, time.perf_counter() - begun)
-        del row["uri"]
-        return row
+            return schema.error_result(error, time.perf_counter() - begun, size)
+        return schema.ok_result(found, time.perf_counter() - begun)
 
     def _read(self, uri: str) -> bytes | Path:
-        return self._reader.read(Item(uri))
+        return self._reader.read(Item(canonical(uri)))
