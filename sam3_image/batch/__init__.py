@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sam3_image.batch.pipeline import Segment
+    from sam3_image.batch.engine import Segment
 
 __all__ = ["Segment"]
 
@@ -20,6 +20,6 @@ def __getattr__(name: str) -> Any:
     """Import pyarrow and the model only when they are used."""
     if name != "Segment":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from sam3_image.batch.pipeline import Segment
+    from sam3_image.batch.engine import Segment
 
     return Segment

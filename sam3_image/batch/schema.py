@@ -17,27 +17,24 @@ from sam3_image.batch.reader import Item
 VERSION = "1.1"
 # Key of the file metadata that holds the settings of the run and the checkpoint's digest.
 METADATA_KEY = b"sam3_image"
-
 OK, ERROR = "ok", "error"
+Row = dict[str, Any]
 
-RLE = pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])
-INSTANCE = pa.struct(
-    [
-        ("prompt", pa.string()),
-        ("score", pa.float32()),
-        ("presence", pa.float32()),
-        ("box", pa.list_(pa.float32())),
-        ("area", pa.int64()),
-        ("rle", RLE),
-    ]
-)
+INSTANCE = {
+    "prompt": pa.string(),
+    "score": pa.float32(),
+    "presence": pa.float32(),
+    "box": pa.list_(pa.float32()),
+    "area": pa.int64(),
+    "rle": pa.struct({"size": pa.list_(pa.int32()), "counts": pa.string()}),
+}
 # What segmentation adds to an image's address.
 RESULT = (
     pa.field("width", pa.int32()),
     pa.field("height", pa.int32()),
     pa.field("status", pa.string(), nullable=False),
     pa.field("error", pa.string()),
-    pa.field("instances", pa.list_(INSTANCE), nullable=False),
+    pa.field("instances", pa.list_(pa.struct(INSTANCE)), nullable=False),
     pa.field("seconds", pa.float32()),
 )
 SCHEMA = pa.schema(
@@ -49,40 +46,24 @@ SCHEMA = pa.schema(
     ]
 )
 
-Row = dict[str, Any]
-
 
 def ok_result(document: dict[str, Any], seconds: float) -> Row:
     """Return the `RESULT` columns of a segmented image.
 
     document: its annotations in the format "rle". seconds: spent on it, reading included.
     """
-    names = [field.name for field in INSTANCE if field.name != "prompt"]
     instances = [
-        {"prompt": item["concept"], **{name: item[name] for name in names}}
+        {name: item["concept" if name == "prompt" else name] for name in INSTANCE}
         for item in document["instances"]
     ]
-    return {
-        "width": document["image"]["width"],
-        "height": document["image"]["height"],
-        "status": OK,
-        "error": None,
-        "instances": instances,
-        "seconds": seconds,
-    }
+    return {**document["image"], "status": OK, "instances": instances, "seconds": seconds}
 
 
 def error_result(error: object, seconds: float, size: tuple[int, int] | None = None) -> Row:
     """Return the `RESULT` columns of an image that failed; `size` is (height, width) if known."""
     height, width = size or (None, None)
-    return {
-        "width": width,
-        "height": height,
-        "status": ERROR,
-        "error": " ".join(str(error).split()),
-        "instances": [],
-        "seconds": seconds,
-    }
+    what = {"status": ERROR, "error": " ".join(str(error).split()), "instances": []}
+    return {"width": width, "height": height, **what, "seconds": seconds}
 
 
 def row_of(item: Item, result: Row) -> Row:
@@ -96,10 +77,10 @@ def table(rows: Sequence[Row], metadata: dict[str, Any]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=schema)
 
 
-def metadata_of(schema: pa.Schema) -> dict[str, Any] | None:
-    """Return the run's metadata of a table or file, None if it has none of ours."""
+def metadata_of(schema: pa.Schema) -> dict[str, Any]:
+    """Return the run's metadata of a table or file, empty if it has none of ours."""
     try:
         found = json.loads((schema.metadata or {})[METADATA_KEY])
     except (KeyError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,6 +1,6 @@
 """What a SOURCE names → the images in it, each once, in a fixed order.
 
-A folder (recursive), a glob, a list, a tar (WebDataset), a table that lists or holds images, on disk
+A folder (recursive), a glob, a list, a tar (WebDataset), a table that lists or holds images, local
 or in a bucket, or one web address. Nothing is decoded here. Files in a folder are chosen by their
 endings, since opening each would take as long as the work itself; files that are named one by one
 are taken whatever they are called.
@@ -250,8 +250,8 @@ class ImageSource:
         value = f"{chosen}.path" if struct else chosen
         columns = [name for name in schema.names if name == PROMPTS]
         columns += [value] if struct or _is_text(kind) else []
-        for group, table in _groups(address, columns):
-            empty = [None] * table.num_rows
+        for group, count, table in _groups(address, columns):
+            empty = [None] * count
             values = table.column(value).to_pylist() if value in columns else empty
             prompts = table.column(PROMPTS).to_pylist() if PROMPTS in columns else empty
             for row, (text, own) in enumerate(zip(values, prompts, strict=True)):
@@ -373,16 +373,17 @@ def _schema(address: str) -> pa.Schema:
         return pq.read_schema(file)
 
 
-def _groups(address: str, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Yield each row group's number and columns; fields of structs are named STRUCT.FIELD."""
+def _groups(address: str, columns: list[str]) -> Iterator[tuple[int, int, pa.Table]]:
+    """Yield each row group's number, rows and columns; fields of structs are STRUCT.FIELD."""
     if _ending(address) == ".arrow":
         found = arrow_table(address)
-        yield 0, found.flatten().select(columns) if columns else found
+        yield 0, found.num_rows, found.flatten().select(columns)
         return
     with open_file(address) as file:
         parquet = pq.ParquetFile(file)
         for group in range(parquet.num_row_groups):
-            yield group, parquet.read_row_group(group, columns=columns).flatten()
+            rows = parquet.metadata.row_group(group).num_rows
+            yield group, rows, parquet.read_row_group(group, columns=columns).flatten()
 
 
 def _is_text(kind: pa.DataType) -> bool:

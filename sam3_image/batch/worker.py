@@ -13,12 +13,10 @@ import re
 import tempfile
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import psutil
 from PIL import Image as Pillow
@@ -54,88 +52,77 @@ class ShardWorker:
         log_to_stdout()  # which is a file of the job, or Ray's log
         if job.scratch.is_dir():  # so that the driver can tidy up after a worker that was killed
             tempfile.tempdir = str(job.scratch)
-        self._engine = (job.engine or _load)(job)
+        if job.engine:
+            self._engine = job.engine(job)
+        else:  # imported only now: a test's worker without the model is there in half the time
+            from sam3_image.batch.engine import BatchModel
+
+            self._engine = BatchModel(job.inputs, job.environment, job.threads)
         self._reader = ImageReader(Limits.of(Settings.from_environment(job.environment)), job.root)
         self._ahead = job.decoders + READ_AHEAD
         self._openers = ThreadPoolExecutor(self._ahead, "open")
         self._decoding = threading.Semaphore(job.decoders)
-        self._writers = ThreadPoolExecutor(1, "rows")
-        self._clock = _Clock()
+        self._writer = ThreadPoolExecutor(1, "rows")
+        self._seconds: Counter[str] = Counter()  # by stage, from several threads
         self._unreachable = 0
-        self._deferred: list[Item] = []
 
     def run(self, shard: Shard) -> Manifest:
         """Segment the images of a shard and publish their rows.
 
         Raises SourceError if the source is out of reach and OutputError if the part cannot be
-        written.
+        written. Images that memory did not suffice for are deferred: they get no row yet.
         """
         begun = time.perf_counter()
-        self._clock = _Clock()
-        self._deferred = []
-        rows = list(self._rows(shard))
-        part = ""
+        self._seconds.clear()
+        deferred: list[Item] = []
+        made: list[Future[schema.Row]] = []
         try:
-            with self._clock.stage("write"):
-                if rows:
-                    part = results.publish(self._job.folder, rows, self._job.metadata)
+            for item, future in self._opened(shard.items):
+                with self._stage(WAIT):
+                    image, seconds = future.result()
+                self._check_source(image)
+                start = time.perf_counter()
+                found = image if isinstance(image, UserError) else self._segment(image, item)
+                if isinstance(found, MemoryLimitError) and not shard.alone:
+                    deferred.append(item)
+                    continue
+                seconds += time.perf_counter() - start
+                size = image.size if isinstance(image, Image) else None
+                made.append(self._writer.submit(self._row, item, found, size, seconds))
+                if len(made) > ROWS_BEHIND:
+                    made[-1 - ROWS_BEHIND].result()
+            rows = [future.result() for future in made]
+            with self._stage("write"):
+                folder, metadata = self._job.folder, self._job.metadata
+                part = results.publish(folder, rows, metadata) if rows else ""
         except OSError as error:
             raise self._job.folder.unwritable(error) from None
         return results.manifest(
             part,
             rows,
-            seconds=self._clock.seconds,
+            seconds=dict(self._seconds),
             elapsed=time.perf_counter() - begun,
             memory=psutil.Process().memory_info().rss,
-            deferred=tuple(self._deferred),
+            deferred=tuple(deferred),
         )
 
-    def _rows(self, shard: Shard) -> Iterator[schema.Row]:
-        """Yield the rows of a shard's images.
-
-        Images that memory did not suffice for go into `_deferred`: they are tried again while no
-        other worker is busy.
-        """
-        behind: deque[Future[schema.Row]] = deque()
-        for item, (opened, seconds) in self._opened(shard.items):
-            begun = time.perf_counter()
-            found = opened if isinstance(opened, UserError) else self._segmented(opened, item)
-            if isinstance(found, MemoryLimitError) and not shard.alone:
-                self._deferred.append(item)
-                continue
-            size = opened.size if isinstance(opened, Image) else None
-            seconds += time.perf_counter() - begun
-            behind.append(self._writers.submit(self._row, item, found, size, seconds))
-            while len(behind) > ROWS_BEHIND:
-                yield behind.popleft().result()
-        while behind:
-            yield behind.popleft().result()
-
-    def _opened(self, items: Sequence[Item]) -> Iterator[tuple[Item, Opened]]:
-        """Yield each image decoded, or why not, and the seconds it took, working ahead."""
-        todo = iter(items)
+    def _opened(self, items: Sequence[Item]) -> Iterator[tuple[Item, Future[Opened]]]:
+        """Yield the images in order while the next ones are being opened."""
         waiting: deque[tuple[Item, Future[Opened]]] = deque()
-
-        def take_up(count: int) -> None:
-            for _, item in zip(range(count), todo, strict=False):
-                waiting.append((item, self._openers.submit(self._open, item)))
-
-        take_up(self._ahead)
-        while waiting:
-            item, future = waiting.popleft()
-            with self._clock.stage(WAIT):
-                opened = future.result()
-            self._check_source(opened[0])
-            take_up(1)
-            yield item, opened
+        for item in items:
+            waiting.append((item, self._openers.submit(self._open, item)))
+            if len(waiting) > self._ahead:
+                yield waiting.popleft()
+        yield from waiting
 
     def _open(self, item: Item) -> Opened:
+        """Return an image, or why there is none, and the seconds it took."""
         begun = time.perf_counter()
         opened: Image | UserError
         try:
-            with self._clock.stage("read"):
+            with self._stage("read"):
                 data = self._reader.read(item)
-            with self._decoding, self._clock.stage("decode"):
+            with self._decoding, self._stage("decode"):
                 opened = self._engine.open(data)
         except SourceError:
             raise
@@ -145,10 +132,11 @@ class ShardWorker:
             opened = _unexpected(error, item)
         return opened, time.perf_counter() - begun
 
-    def _segmented(self, image: Image, item: Item) -> Instances | UserError:
+    def _segment(self, image: Image, item: Item) -> Instances | UserError:
         try:
-            with self._clock.stage("segment"):
-                return self._engine.segment(image, item.prompts)
+            with self._stage("segment"):
+                found: Instances = self._engine.segment(image, item.prompts)
+            return found
         except UserError as error:
             return error
         except Exception as error:
@@ -164,14 +152,12 @@ class ShardWorker:
         size: tuple[int, int] | None,
         seconds: float,
     ) -> schema.Row:
-        with self._clock.stage("rows"):
+        with self._stage("rows"):
             if isinstance(found, UserError):
-                result = schema.error_result(found, seconds, size)
-            else:
-                result = schema.ok_result(found.annotations("rle"), seconds)
-                if self._job.overlays:
-                    self._job.folder.put(overlay_name(item.uri), _jpeg(found))
-        return schema.row_of(item, result)
+                return schema.row_of(item, schema.error_result(found, seconds, size))
+            if self._job.overlays:
+                self._job.folder.put(overlay_name(item.uri), _jpeg(found))
+            return schema.row_of(item, schema.ok_result(found.annotations("rle"), seconds))
 
     def _check_source(self, opened: object) -> None:
         """Raise SourceError if nothing of the source can be reached any more.
@@ -189,23 +175,13 @@ class ShardWorker:
                 "Run the same command again when it is back; what was written stays"
             )
 
-
-class _Clock:
-    """Seconds by stage, added up from several threads."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._lock = threading.Lock()
-
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def _stage(self, name: str) -> Iterator[None]:
         begun = time.perf_counter()
         try:
             yield
         finally:
-            seconds = time.perf_counter() - begun
-            with self._lock:
-                self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+            self._seconds[name] += time.perf_counter() - begun  # type: ignore[assignment]
 
 
 def overlay_name(uri: str) -> str:
@@ -222,16 +198,9 @@ def _jpeg(found: Instances) -> bytes:
     return buffer.getvalue()
 
 
-def _load(job: BatchJob) -> Any:
-    # Imported only now: a test's worker without the model is there in half the time.
-    from sam3_image.batch.engine import BatchModel
-
-    return BatchModel(job.inputs, job.environment, job.threads)
-
-
 def _unexpected(error: Exception, item: Item) -> UserError:
     """Turn an unexpected exception into an error row for this image; the log has its traceback."""
-    LOG.error("unexpected exception over %s", Path(item.uri).name, exc_info=error)
+    LOG.error("unexpected exception over %s", item.uri, exc_info=error)
     return UserError(
         f"The image could not be segmented ({type(error).__name__}: {str(error)[:120]}): this is "
         "a fault of the program; please report it with the image."
