@@ -42,7 +42,7 @@ def test_a_part_is_what_a_later_run_finds(tmp_path: Path) -> None:
     assert stock.prompts == {"a": None, "b": None}
     assert stock.errors == [("a", "why"), ("b", "why")]
     assert stock.parts == {name}
-    assert stock.last_id == ord("b")
+    assert stock.ids == {ord("a"), ord("b")}
     assert uris(tmp_path / "out") == ["a", "b"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import shutil
 import signal
@@ -209,11 +210,16 @@ def _environment(weights: Path) -> dict[str, str]:
 
 
 def _missing(source: ImageSource, stock: Stock) -> list[Item]:
-    """Return the images without a row, numbered on from those that have one."""
+    """Return the images without a row, with their places in the source as numbers.
+
+    Numbers stay, so that what was exported before stays comparable: where a place is taken, because
+    the source has changed, the number is a new one.
+    """
     missing: list[Item] = []
-    for item in source.items.values():
+    new = itertools.count(max(stock.ids | {len(source.items)}) + 1)
+    for place, item in enumerate(source.items.values(), 1):
         if item.uri not in stock.prompts:
-            missing.append(item._replace(id=stock.last_id + len(missing) + 1))
+            missing.append(item._replace(id=next(new) if place in stock.ids else place))
         elif (before := stock.prompts[item.uri]) != (list(item.prompts) if item.prompts else None):
             raise InputError(
                 f"{shown(item.uri, 200)} has a row with prompts={shown(before)}, and now they are "

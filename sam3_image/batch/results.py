@@ -41,13 +41,13 @@ STOCK = ["uri", "id", "prompts", "status", "error"]
 class Stock:
     """What the parts of a folder hold.
 
-    prompts: of every image by address, None where the run's were used. last_id: the largest number.
+    prompts: of every image by address, None where the run's were used. ids: their numbers.
     errors: address and error of the images that have one. parts: their names.
     """
 
     prompts: dict[str, list[str] | None] = field(default_factory=dict)
     errors: list[tuple[str, str]] = field(default_factory=list)
-    last_id: int = 0
+    ids: set[int] = field(default_factory=set)
     parts: set[str] = field(default_factory=set)
 
 
@@ -134,7 +134,7 @@ def take_stock(folder: ResultFolder, metadata: dict[str, Any], stock: Stock) -> 
             folder.delete(name)
         for row in found.filter(fresh).to_pylist():
             stock.prompts[row["uri"]] = row["prompts"]
-            stock.last_id = max(stock.last_id, row["id"])
+            stock.ids.add(row["id"])
             if row["status"] == schema.ERROR:
                 stock.errors.append((row["uri"], row["error"]))
     return stock
