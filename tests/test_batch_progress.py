@@ -59,7 +59,6 @@ def test_the_benchmark_reads_what_is_said() -> None:
     done = totals(20)
     done.memory = 1_234_000_000
     log = "\n".join(["batch: 2 workers on cpu", *RunProgress(20, io.StringIO()).end(done)])
-    assert bulk.figure(bulk.WORKERS, log) == 2
     assert bulk.figure(bulk.MEMORY, log) == 1234
     with pytest.raises(RuntimeError, match="the log has no"):
         bulk.figure(bulk.SPEED, log)

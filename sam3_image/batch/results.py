@@ -73,7 +73,7 @@ class Attempts:
     def save(self, folder: ResultFolder) -> None:
         """Write them, or remove the file if there is nothing to remember; raises OSError."""
         if self.in_hand or self.deaths:
-            folder.put(ATTEMPTS, json.dumps(vars(self)).encode())
+            folder.put(ATTEMPTS, json.dumps(vars(self)).encode(), durable=False)
         else:
             folder.delete(ATTEMPTS)
 

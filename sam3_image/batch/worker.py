@@ -156,7 +156,7 @@ class ShardWorker:
             if isinstance(found, UserError):
                 return schema.row_of(item, schema.error_result(found, seconds, size))
             if self._job.overlays:
-                self._job.folder.put(overlay_name(item.uri), _jpeg(found))
+                self._job.folder.put(overlay_name(item.uri), _jpeg(found), durable=False)
             return schema.row_of(item, schema.ok_result(found.annotations("rle"), seconds))
 
     def _check_source(self, opened: object) -> None:
