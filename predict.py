@@ -122,8 +122,18 @@ class Predictor(BasePredictor):
         ),
         annotation_format: str = Input(
             default="none",
-            choices=["none", "coco", "polygon", "rle"],
-            description="Add annotations.json to the ZIP; with return_zip false, return the JSON alone",
+            choices=[
+                "none",
+                "coco",
+                "coco_polygon",
+                "geojson",
+                "labelme",
+                "polygon",
+                "rle",
+                "voc",
+                "yolo",
+            ],
+            description="Add annotations for other tools to the ZIP; with return_zip false, return them alone",
         ),
         input_size_percent: int = Input(
             default=100,
@@ -148,6 +158,10 @@ class Predictor(BasePredictor):
         reference_boxes: Optional[str] = Input(
             default=None,
             description="JSON, [[x0,y0,x1,y1],...] in pixels of the upright reference_image, at most 8: examples of what to find",
+        ),
+        value_range: str = Input(
+            default="auto",
+            description="How more than 8 bits per channel become 8: auto (what the values need), type (the whole range of the file's number type), or LOW,HIGH (the values shown black and white). 8-bit images never change",
         ),
     ) -> Path:
         """Segment one image; see the README for what each input does and which go together."""
@@ -179,6 +193,7 @@ class Predictor(BasePredictor):
                 refine=refine,
                 reference_image=reference_image,
                 reference_boxes=reference_boxes,
+                value_range=value_range,
             )
             path = require_download(image)
             if reference_image is not None:

@@ -19,7 +19,7 @@ from transformers.models.sam3.modeling_sam3 import Sam3ImageSegmentationOutput
 from benchmarks import pictures, plain
 from benchmarks.measure import Seconds, Stages
 from sam3_image.decode import Limits, open_image
-from sam3_image.model import DEFAULT_COMPATIBILITY, Find, Finder, merged, preprocess
+from sam3_image.model import DEFAULT_COMPATIBILITY, Find, Finder, merged, transfer
 from sam3_image.output import Output, save
 
 SIDE = 1008  # of the encoder's input at full resolution
@@ -122,9 +122,9 @@ class Ours:
         with watch.stage("decode"):
             image = open_image(self._photo, Limits())
         with watch.stage("preprocess"):
-            square = preprocess.resize(image.pixels, SIDE)
-            preprocess.digest(square)
-            preprocess.normalise(square)
+            square = transfer.resize(image.pixels, SIDE)
+            transfer.digest(square)
+            transfer.normalise(square)
         with watch.stage("post-process"), torch.inference_mode():
             features: Any = image  # of the features only the picture's size is asked for
             request = Find(("thing",), threshold=0.5)

@@ -110,7 +110,7 @@ def our_server(device: int | None, scratch: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def plain_server(device: int | None, _: Path) -> Iterator[int]:
-    """Return the plain server, the same way."""
+    """Measure the plain server in the same way."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.plain_server", str(port), str(DEMO)]
     process = subprocess.Popen(

@@ -75,7 +75,7 @@ def _fresh(pixels: np.ndarray, number: int) -> np.ndarray:
 
 
 def _model_alone(setup: Setup, service: Service, theirs: plain.Plain, rounds: int) -> list[Row]:
-    """Return encoder, text, heads at batch 1 for a picture of the encoder's own size."""
+    """Time encoder, text and heads at batch 1, for an image of the encoder's own size."""
     segmenter = service._segmenter
     side = segmenter.side(100)
     pixels = pictures.photo(side, side)
@@ -120,7 +120,7 @@ def _throughput(setup: Setup, service: Service, rounds: int) -> list[Row]:
 
 
 def _batches(setup: Setup, service: Service, rounds: int) -> list[Row]:
-    """Return whether several pictures in one pass of the encoder are faster than one by one."""
+    """Find out whether several images in one pass of the encoder are faster than one by one."""
     segmenter = service._segmenter
     side = segmenter.side(100)
     pixels = pictures.photo(side, side, seed=2)

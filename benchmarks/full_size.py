@@ -13,7 +13,7 @@ from sam3_image.model import store
 
 
 def single(keep: Path) -> Path:
-    """Return checkpoint in float32, laid out as facebook/sam3; made (a minute) if it is not there.
+    """A checkpoint in float32, laid out as facebook/sam3; made, in a minute, if it is not there.
 
     Of the tokenizer only the layout is CLIP's: its words are the demo's, which costs the same.
     """
@@ -31,7 +31,7 @@ def single(keep: Path) -> Path:
 
 
 def half(keep: Path) -> Path:
-    """Return the same as script/download-weights stores it: bfloat16, and only what images use."""
+    """The same checkpoint as download-weights stores it: bfloat16, and only what images use."""
     folder = keep / "bfloat16"
     if not folder.exists():
         store(single(keep), folder)

@@ -112,7 +112,7 @@ def in_own_process(module: str, *arguments: str) -> Any:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Describe the machine and the versions that the figures depend on."""
     packages = ("torch", "transformers", "pillow", "opencv-python-headless", "isal", "numpy")
     found: dict[str, Any] = {
         "processor": _processor(),

@@ -46,7 +46,7 @@ def clicks(weights: Path, scratch: Path) -> tuple[list[float], list[float]]:
 
 @contextmanager
 def _serving(weights: Path) -> Iterator[int]:
-    """Return the web server in a thread of this process; its port."""
+    """Run the web server in a thread of this process and return its port."""
     settings = Settings.from_environment({**os.environ, "SAM3_WEIGHTS": str(weights)})
     app = create_app(Service(settings), WebSettings())
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False))

@@ -168,7 +168,7 @@ def predict(
     threshold: float = 0.5,
     save_overlay: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """Return the whole job for one picture and one text; writes the ZIP, returns the result."""
+    """Do the whole job for one image and one text: write the ZIP and return the result."""
     image = decode(path)
     inputs = preprocess(plain.processor, image, text=prompt)
     outputs = infer(plain, inputs)

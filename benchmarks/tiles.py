@@ -56,7 +56,7 @@ def rows(cases: Sequence[tuple[int, int, int]] = CASES) -> list[Row]:
 
 
 def plain_loop(theirs: plain.Plain, picture: Image.Image, concept: str) -> list[torch.Tensor]:
-    """Return what is usually written: each crop by itself, boxes of all crops through NMS."""
+    """The usual way: each crop by itself, then the boxes of all crops through NMS."""
     boxes, scores, masks = [], [], []
     for top in range(0, picture.height - TILE + 1, STEP):
         for left in range(0, picture.width - TILE + 1, STEP):

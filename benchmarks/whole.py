@@ -53,14 +53,14 @@ class Setup:
             return Service(Settings.from_environment(environment))
 
     def plain(self) -> plain.Plain:
-        """Return the other side, loaded; on a GPU in bfloat16 as ours."""
+        """The plain model, loaded; on a GPU in bfloat16, as ours is."""
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         return plain.load(self.folder, self.device, dtype)
 
 
 @contextlib.contextmanager
 def quiet() -> Any:
-    """Return the service's log does not belong into the table."""
+    """Keep the service's log out of the table."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
@@ -76,7 +76,7 @@ class Whole:
         self.theirs = setup.plain()
 
     def faster_rows(self, section: str, photo: Path, dtypes: Sequence[str]) -> list[Row]:
-        """Return ours in other dtypes: one concept against plain, all against ours as it is."""
+        """Time ours in other dtypes: one concept against plain, all against ours as it is."""
         found = []
         every = self.ours_anew(photo, *CONCEPTS)
         for dtype in dtypes:

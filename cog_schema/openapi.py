@@ -86,7 +86,7 @@ def _enumeration(item: DeclaredInput) -> Json:
 
 
 def _envelopes() -> Json:
-    """Return what surrounds the input and the output in requests and answers."""
+    """The schemas of requests and answers, round the input and the output."""
     return {
         "PredictionRequest": _object("PredictionRequest", _request()),
         "PredictionResponse": _object("PredictionResponse", _response()),

@@ -167,7 +167,7 @@ class _Module:
 
 
 def _concurrency(predict: Method) -> int:
-    """Return the literal of `@concurrent(max=…)`; more than 1 needs `async def`."""
+    """The number in `@concurrent(max=…)`; more than 1 needs `async def`."""
     found = 1
     for decorator in predict.decorator_list:
         call = decorator if isinstance(decorator, ast.Call) else None

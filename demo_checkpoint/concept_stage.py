@@ -81,7 +81,7 @@ def concept_loss(
 
 
 def encoder_loss(head: EncoderHead, found: Answer, prompts: PromptTensors, batch: Batch) -> dict:
-    """Return the throw-away head's terms."""
+    """The loss terms of the throw-away head."""
     out = head(found.encoded).float()
     cover = F.avg_pool2d(batch.masks, MASK_SIZE // GRID).flatten(2)[prompts.image]
     best = cover.amax(dim=-1, keepdim=True).clamp(min=1e-6)

@@ -22,7 +22,7 @@ _FEATURE_SIZES = [[MASK_SIZE, MASK_SIZE], [2 * GRID, 2 * GRID], [GRID, GRID]]
 
 
 def demo_config(vocabulary_size: int, *, bos: int, eos: int, pad: int) -> Sam3VideoConfig:
-    """Return configuration of the demo checkpoint.
+    """The configuration of the demo checkpoint.
 
     `vocabulary_size` and the three token ids are those of its tokenizer.
     """

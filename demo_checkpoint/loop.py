@@ -231,7 +231,7 @@ class Stage:
 
 
 def averaged_state(folder: Path, module: str) -> dict[str, Tensor]:
-    """Return state dict of `module` in a stage's folder, averaged weights where there are any."""
+    """The state dict of `module` in a stage's folder: the averaged weights where there are any."""
     state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
     weights = dict(state["modules"][module])
     for name, value in state["averages"].items():

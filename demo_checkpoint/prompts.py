@@ -87,7 +87,7 @@ def random_concept(rng: np.random.Generator) -> Concept:
 
 
 def lookalikes(kinds: list[Kind], index: int) -> set[int]:
-    """Return the objects with the shape and the colour of `kinds[index]`, itself included."""
+    """The indices of the objects with the shape and the colour of `kinds[index]`, including it."""
     return {i for i, kind in enumerate(kinds) if kind[:2] == kinds[index][:2]}
 
 

@@ -100,7 +100,7 @@ def footprint(item: Item, cells: int = PLACEMENT_GRID) -> np.ndarray:
 
 
 def label_map(scene: Scene, width: int, height: int) -> np.ndarray:
-    """Return what is seen where: uint8 (height, width), 0 background, i + 1 for
+    """A map of the visible objects: uint8 (height, width), 0 for the background, i + 1 for
     `scene.items[i]`.
     """
     canvas = Image.new("L", (width, height))
@@ -134,7 +134,7 @@ def _fits(new: np.ndarray, visible: list[tuple[np.ndarray, int]], least: float) 
 def _told_apart(
     item: Item, new: np.ndarray, items: list[Item], visible: list[tuple[np.ndarray, int]]
 ) -> bool:
-    """Return False where two objects of nearly the same tone overlap: nobody sees the edge."""
+    """False where two objects of nearly the same tone overlap, so that the edge cannot be seen."""
     return not any(
         _distance(item.rgb, other.rgb) < 45 and bool((mask & new).any())
         for other, (mask, _area) in zip(items, visible, strict=True)

@@ -111,7 +111,7 @@ def towards_white(rgb: RGB, share: float) -> RGB:
 def accent(
     colour: str, rgb: tuple[int, int, int], rng: np.random.Generator
 ) -> tuple[int, int, int]:
-    """Return second colour of a striped or dotted object: neutral, or another tone of its own."""
+    """The second colour of a striped or dotted object: neutral, or another tone of the first."""
     grey = int(rng.integers(70, 150))
     if colour == "white":
         tones = [(grey, grey, grey), (0, 0, 0), (40, 40, 40)]

@@ -89,7 +89,7 @@ class Plan:
     tracker: StageOptions = _TRACKER
 
     def scaled(self, budget: float) -> Plan:
-        """Return the same in less time: every count times `budget`, with a few at the least."""
+        """The same plan in less time: every count times `budget`, but at least a few."""
 
         def stage(options: StageOptions) -> StageOptions:
             steps = max(2, round(options.steps * budget))

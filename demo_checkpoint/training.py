@@ -78,7 +78,7 @@ def new_config() -> Sam3VideoConfig:
 
 
 def pyramid(vision: Sam3VisionModel, pixels: Tensor, fine: int | None = None) -> list[Tensor]:
-    """Return three feature levels that are used, finest first; the finest of `fine` scenes only."""
+    """The three feature levels that are used, finest first; the finest of `fine` scenes only."""
     hidden = vision.backbone(pixels).last_hidden_state
     grid = hidden.view(len(pixels), GRID, GRID, -1).permute(0, 3, 1, 2)
     layers = vision.neck.fpn_layers

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         OutputError,
         UserError,
     )
-    from sam3_image.instances import Instances
+    from sam3_image.instances import Instance, Instances
     from sam3_image.masks import Mask
     from sam3_image.sam import Sam, load
 
@@ -27,6 +27,7 @@ __all__ = [
     "DeviceError",
     "ImageError",
     "InputError",
+    "Instance",
     "Instances",
     "Mask",
     "MemoryLimitError",
@@ -36,13 +37,19 @@ __all__ = [
     "load",
 ]
 
-_PACKAGES = {"Instances": "instances", "Mask": "masks", "Sam": "sam", "load": "sam"}
+_HOMES = {
+    "Instance": "instances",
+    "Instances": "instances",
+    "Mask": "masks",
+    "Sam": "sam",
+    "load": "sam",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PACKAGES.get(name, 'errors')}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
 
 
 def __dir__() -> list[str]:

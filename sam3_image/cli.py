@@ -117,7 +117,7 @@ def _number(kind: type[int] | type[float], name: str) -> Callable[[str], float]:
 
 
 def _example(given: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """Return the image and the inputs of a call without an image; picks the demo checkpoint."""
+    """The image and the inputs of a call without an image, with the demo checkpoint chosen."""
     from sam3_image.model import DEMO
 
     if given:

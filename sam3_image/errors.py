@@ -64,6 +64,11 @@ class Options(BaseModel):
         except ValidationError as error:
             raise InputError(_refusal(type(self), error.errors()[0])) from None
 
+    @property
+    def asked(self) -> bool:
+        """Whether any of these inputs was given."""
+        return bool(self.model_fields_set)
+
     def given(self, *names: str) -> bool:
         """Whether any of these inputs was given, be it with the value of its default."""
         return bool(self.model_fields_set.intersection(names))
@@ -79,7 +84,7 @@ def bounds(field: FieldInfo) -> tuple[float, float]:
 
 
 def choices(field: FieldInfo) -> tuple[Any, ...]:
-    """Return the values of a field that accepts only some; empty for all others."""
+    """The values that a field accepts, or an empty tuple for a field that accepts any."""
     extra = field.json_schema_extra
     return tuple(extra["enum"]) if isinstance(extra, dict) and "enum" in extra else ()  # type: ignore[arg-type]
 

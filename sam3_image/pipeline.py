@@ -30,13 +30,8 @@ CROWDED = 0.9
 class PipelineModel(CropModel, Protocol):
     """What the pipeline uses of a `Segmenter`, or of a `ScheduledModel` in its place."""
 
-    @property
-    def placement(self) -> Placement:
-        """Device and dtype, for the log."""
-
-    @property
-    def queries(self) -> int:
-        """The most instances of one concept in one pass."""
+    placement: Placement  # for the log
+    queries: int  # the most instances of one concept that the model finds in one look
 
     def side(self, input_size_percent: int) -> int:
         """Side of the encoder's square input in pixels."""
@@ -65,6 +60,8 @@ def segment(
         "Image: %d×%d %s, encoded at %d×%d on %s",
         *(width, height, image.format, side, side, model.placement),
     )
+    for note in image.notes:
+        report.say(note)
     report.say("Prompt: %s", task)
     runner = CropRunner(model, side, prompts.mask_threshold)
     if crops.several and isinstance(task, Find):
@@ -73,9 +70,12 @@ def segment(
         found = _whole_image(image, task, runner, model.queries, report)
     if crops.refine:
         with report.stage("refine"):
-            found = refine(runner, image.pixels, found)
+            # Refining changes neither scores nor order, so nothing is refined only to be dropped.
+            found = request.selection.apply_before_masks(found)
+            found = refine(runner, image.pixels, found, crops.tile_size)
     with report.stage("select"):
-        found = request.selection.apply(found)
+        if request.selection.asked:
+            found = request.selection.apply(found)
     report.metrics["instances"] = len(found)
     return Instances(image, found, report.metrics)
 
@@ -117,7 +117,8 @@ def _find_in_crops(
 
     def tile_done(done: int, total: int, found: Detections) -> None:
         np.maximum(most, _counts(found, task), out=most)
-        report.progress(done, total)
+        if tile_size is not None:
+            report.progress(done, total)
 
     with report.stage("find"):
         found = find_in_crops(
@@ -128,7 +129,10 @@ def _find_in_crops(
             references=references,
             tile_done=tile_done,
         )
-    _warn_of_crowd(task, most, queries, report, " in one tile", "a smaller tile_size")
+    if tile_size is None:
+        _warn_of_crowd(task, most, queries, report, "", "a tile_size")
+    else:
+        _warn_of_crowd(task, most, queries, report, " in one tile", "a smaller tile_size")
     return found
 
 
@@ -141,7 +145,7 @@ def _warn_of_crowd(
     task: Find, most: NDArray[np.int64], queries: int, report: Report, where: str, remedy: str
 ) -> None:
     """Say where there may be more instances than the model can give in one pass."""
-    for text, number in zip(task.concepts, most.tolist(), strict=True):
+    for text, number in zip(task.names, most.tolist(), strict=True):
         if number >= CROWDED * queries:
             report.say(
                 f"Warning: {number} instances of {shown(text)}{where}; the model finds at most "

@@ -7,18 +7,21 @@ refused without the image is refused here, before a byte of it is decoded.
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic.fields import FieldInfo
 
 from sam3_image.crops import CropOptions
+from sam3_image.decode import DecodeOptions
 from sam3_image.errors import InputError, Options
 from sam3_image.masks import Selection
 from sam3_image.model import VISUAL, Find, Pick, Prompts
 from sam3_image.output import Output
 
-PARTS: tuple[type[Options], ...] = (Prompts, CropOptions, Selection, Output)
+P = TypeVar("P", bound=Options)
+PARTS: tuple[type[Options], ...] = (Prompts, CropOptions, Selection, Output, DecodeOptions)
 
 
 @dataclass(frozen=True)
@@ -29,33 +32,36 @@ class Request:
     crops: CropOptions
     selection: Selection
     output: Output
+    decoding: DecodeOptions
 
     @classmethod
     def from_inputs(cls, **inputs: Any) -> Request:
-        """Return the request of the inputs that were given, named as those of `predict()`.
+        """The request of the inputs that were given, named as those of `predict()`.
 
         An input that is None was not given. Raises InputError for unknown names, for values that
         are not accepted and for inputs that do not go together.
         """
-        known = cls.inputs()
-        for name in inputs:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
-                raise InputError(f"{name} is not an input; {hint}")
-        given = {name: value for name, value in inputs.items() if value is not None}
-        prompts, crops = Prompts(**_of(Prompts, given)), CropOptions(**_of(CropOptions, given))
-        crops.check_with(prompts)
+        given: defaultdict[type[Options], dict[str, Any]] = defaultdict(dict)
+        for name, value in inputs.items():
+            if name not in _PART_OF:
+                raise InputError(_unknown(name))
+            if value is not None:
+                given[_PART_OF[name]][name] = value
+        prompts = Prompts(**given[Prompts])
+        crops = _made(CropOptions, given)
+        if crops.asked:
+            crops.check_with(prompts)
         return cls(
             prompts,
             crops,
-            Selection(**_of(Selection, given)),
-            Output(**_of(Output, given)),
+            _made(Selection, given),
+            _made(Output, given),
+            _made(DecodeOptions, given),
         )
 
     @classmethod
     def from_filled(cls, **inputs: Any) -> Request:
-        """Return the request of inputs in which a default fills what was not given.
+        """The request of inputs in which a default fills what was not given.
 
         Cog calls `predict()` like that, and does not tell a default that it filled in from the
         same value sent by the caller. So a value that equals its default counts as not given:
@@ -82,19 +88,23 @@ class Request:
             return replace(task, concepts=(VISUAL,))
         return task
 
-    def check_size(self, size: tuple[int, int], max_tiles: int) -> None:
-        """Raise InputError for what an image of `size` (height, width) in pixels cannot be asked.
-
-        max_tiles: how many tiles one request may ask for.
-        """
-        self.output.check_size(size)
-        self.crops.check_size(size, max_tiles)
-
     @classmethod
     def inputs(cls) -> dict[str, FieldInfo]:
-        """Return all inputs but the image by name: default, bounds, choices and description."""
+        """All inputs but the image by name: default, bounds, choices and description."""
         return {name: field for kind in PARTS for name, field in kind.model_fields.items()}
 
 
-def _of(part: type[Options], given: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name in part.model_fields}
+_PART_OF = {name: part for part in PARTS for name in part.model_fields}
+_DEFAULTS: dict[type[Options], Any] = {part: part() for part in PARTS}
+
+
+def _made(part: type[P], given: dict[type[Options], dict[str, Any]]) -> P:
+    """The checked options of one part; the same object wherever none of its inputs was given."""
+    values = given.get(part)
+    return part(**values) if values else _DEFAULTS[part]
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, _PART_OF, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_PART_OF)}."
+    return f"{name} is not an input; {hint}"

@@ -5,79 +5,155 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from sam3_image.decode import Limits, open_any
-from sam3_image.errors import InputError, shown
+from sam3_image.decode import Limits, open_any, read_input
+from sam3_image.errors import InputError, UserError, shown
 from sam3_image.instances import Instances
-from sam3_image.model import load_segmenter
+from sam3_image.model import WeightsSource, load_segmenter
+from sam3_image.output import Output
 from sam3_image.pipeline import segment
 from sam3_image.report import Report
 from sam3_image.request import Request
 from sam3_image.serving import MemoryBudget, guarded
 from sam3_image.settings import Settings
 
-Picture = str | os.PathLike[str] | Pillow.Image | NDArray[np.uint8]
+if TYPE_CHECKING:
+    from sam3_image.model import Segmenter
+
+ImageInput = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | BinaryIO
+    | Pillow.Image
+    | NDArray[np.uint8]  # (H, W), (H, W, 3) RGB, (H, W, 4) RGBA
+    | torch.Tensor  # uint8 (3, H, W) or (H, W, 3)
+)
 
 
 class Sam:
     """A loaded model; `find` and `pick` may be called from several threads at once.
 
-    An image asked about twice is encoded once. Images are a path, a Pillow image, or RGB uint8 of
-    shape (height, width, 3); coordinates are pixels of the upright image, origin top left, x to the
-    right.
+    An image is a path, an http(s) address, the bytes of an image file, a binary file object, a
+    Pillow image, a NumPy array of uint8 (height, width), (height, width, 3) RGB or (height, width,
+    4) RGBA, or a torch tensor of uint8 (3, height, width) or (height, width, 3). A list of images
+    gives a list of results. Arrays are taken for RGB: an array from OpenCV is BGR, which cannot be
+    told from RGB, so give `image[..., ::-1]`.
+
+    Coordinates are pixels of the upright image, origin top left, x to the right. An image that is
+    asked again is not encoded again.
+
+    Every error is a UserError with one line that says what to do. `close()`, or the end of a
+    `with` block, frees the model.
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Load the weights; raises UserError. Programs call `load`."""
-        self._model = load_segmenter(settings, Report())
+        """For `load`."""
+        self._settings = settings
         self._limits = Limits.of(settings)
-        self._max_tiles = settings.max_tiles
         self._memory = MemoryBudget()
         # torch's inference mode and the caches of features are not made for several threads.
         self._lock = threading.Lock()
+        self._model: Segmenter | None = load_segmenter(settings, Report())
+
+    @overload
+    def find(
+        self, image: ImageInput, concepts: str | Sequence[str] | None = None, **options: Any
+    ) -> Instances: ...
+
+    @overload
+    def find(
+        self,
+        image: list[Any] | tuple[Any, ...],
+        concepts: str | Sequence[str] | None = None,
+        **options: Any,
+    ) -> list[Instances]: ...
 
     def find(
-        self, image: Picture, concepts: str | Sequence[str] | None = None, **options: Any
-    ) -> Instances:
-        """Return every instance of one or more concepts.
+        self, image: Any, concepts: str | Sequence[str] | None = None, **options: Any
+    ) -> Instances | list[Instances]:
+        """Every instance of one or more concepts in an image, or in each image of a list.
 
-        concepts: a text, or up to 16; None to search by exemplar boxes alone.
+        concepts: a text, or up to 16; None to search by exemplar boxes alone. `prompt="…"` and
+            `prompts=[…]` mean the same.
         options: inputs of `predict()` with the same names: boxes (n, 4) xyxy exemplars,
             box_labels (n,) 1 or 0, threshold, mask_threshold, nms_iou_threshold, max_instances,
-            input_size_percent and others; docs/python.md lists them.
+            input_size_percent and others; docs/python.md lists them. Boxes and labels may be
+            lists, NumPy arrays or torch tensors.
+
         Raises InputError for what is not accepted, ImageError for an image that cannot be used.
         """
-        if isinstance(concepts, str):
-            options["prompt"] = concepts
-        elif concepts is not None:
-            options["prompts"] = list(concepts)
-        elif "boxes" not in options and "reference_boxes" not in options:
+        texts = [name for name in ("prompt", "prompts") if options.get(name) is not None]
+        if concepts is not None:
+            if texts:
+                raise InputError(
+                    f"concepts ({shown(concepts)}) and {texts[0]} ({shown(options[texts[0]])}) "
+                    "were both given, and mean the same; give one of them."
+                )
+            options.update(_concepts(concepts))
+        elif not texts and all(
+            options.get(name) is None for name in ("boxes", "reference_boxes", "reference_image")
+        ):
             raise InputError("find has nothing to look for; give concepts, boxes, or both.")
         return self._answer(image, "concept", options)
 
+    @overload
     def pick(
         self,
-        image: Picture,
+        image: ImageInput,
         points: Any = None,
         point_labels: Any = None,
         boxes: Any = None,
         multimask_output: bool = False,
         **options: Any,
-    ) -> Instances:
-        """Return the one object under points and/or a box, or one object for each of several boxes.
+    ) -> Instances: ...
 
-        points: (n, 2) x, y in pixels, all of one object. point_labels: (n,) 1 on it, 0 off it;
-            None for all on it. boxes: (n, 4) xyxy.
+    @overload
+    def pick(
+        self,
+        image: list[Any] | tuple[Any, ...],
+        points: Any = None,
+        point_labels: Any = None,
+        boxes: Any = None,
+        multimask_output: bool = False,
+        **options: Any,
+    ) -> list[Instances]: ...
+
+    def pick(
+        self,
+        image: Any,
+        points: Any = None,
+        point_labels: Any = None,
+        boxes: Any = None,
+        multimask_output: bool = False,
+        **options: Any,
+    ) -> Instances | list[Instances]:
+        """The one object under points and/or in a box, or one object for each of several boxes.
+
+        points: (n, 2) x, y in pixels, all of one object. point_labels: (n,) 1 or True on it, 0 or
+            False off it; None for all on it. boxes: (n, 4) xyxy. Lists, NumPy arrays or torch
+            tensors.
         multimask_output: three candidates of each object, best first, instead of one.
         options: mask_threshold, input_size_percent, max_instances and others of `predict()`.
-        Raises InputError and ImageError.
+
+        Raises InputError for what is not accepted, ImageError for an image that cannot be used.
         """
+        text = next(
+            (options[name] for name in ("prompt", "prompts", "concepts") if options.get(name)),
+            points if _is_text(points) else None,
+        )
+        if text is not None:
+            raise InputError(
+                f"pick takes points and boxes, not the text {shown(text)}; to find every instance "
+                f"of a text call find(image, {shown(text)})."
+            )
         options.update(
             points=points,
             point_labels=point_labels,
@@ -86,58 +162,145 @@ class Sam:
         )
         return self._answer(image, "visual", options)
 
-    def _answer(self, image: Picture, task: str, options: dict[str, Any]) -> Instances:
+    def close(self) -> None:
+        """Free the model; a call in another thread ends first, those that wait are refused."""
+        with self._lock:
+            self._model = None
+
+    def __enter__(self) -> Sam:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        model = self._model
+        where = "closed" if model is None else f"on {model.placement}"
+        return f"<Sam {WeightsSource.of(self._settings).name}, {where}>"
+
+    def _answer(
+        self, image: Any, task: str, options: dict[str, Any]
+    ) -> Instances | list[Instances]:
         if "task" in options:
             raise InputError(
                 "task is said by the method: call find for 'concept', pick for 'visual'."
             )
-        if options.get("reference_image") is not None:
-            options["reference_image"] = _source(options["reference_image"], "reference_image")
-        request = Request.from_inputs(task=task, **options)
-        self._model.check(request.prompts.concepts)
-        report = Report()
+        for name in options:
+            if name in Output.model_fields:
+                raise InputError(
+                    f"{name} is about the result: give it to found.save(path, {name}=…)."
+                )
+        given = {name: _plain(name, value) for name, value in options.items()}
+        if given.get("reference_image") is not None:
+            given["reference_image"] = self._read(
+                given["reference_image"], "reference_image", given.get("value_range", "auto")
+            )
+        request = Request.from_inputs(task=task, **given)
+        if isinstance(image, list | tuple):
+            return [
+                self._segment(one, f"image[{index}]", request) for index, one in enumerate(image)
+            ]
+        return self._segment(image, "image", request)
+
+    def _segment(self, image: Any, name: str, request: Request) -> Instances:
+        model = self._open_model()
+        model.check(request.prompts.concepts)
         with self._memory.claim() as claim:
-            opened = open_any(_source(image), self._limits, claim.take)
-            request.check_size(opened.size, self._max_tiles)
+            value_range = request.decoding.value_range
+            decoded = open_any(
+                self._read(image, name, value_range), self._limits, claim.take, value_range
+            )
+            request.crops.check_size(decoded.size, self._settings.max_tiles)
             reference = request.crops.reference_image
             if reference is not None:
-                reference = open_any(reference, self._limits, claim.take)
-            with self._lock, guarded(self._model.forget):
-                return segment(opened, request, self._model, report, reference)
+                reference = open_any(reference, self._limits, claim.take, value_range)
+            with self._lock, guarded(model.forget):
+                return segment(decoded, request, self._open_model(), Report(), reference)
+
+    def _open_model(self) -> Segmenter:
+        if self._model is None:
+            raise UserError("This model was closed; load it again with sam3_image.load().")
+        return self._model
+
+    def _read(self, image: Any, name: str, value_range: str) -> Any:
+        return read_input(image, self._limits, name, value_range)
 
 
 def load(
     weights: str | os.PathLike[str] | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
     reference: str | None = None,
 ) -> Sam:
     """Load SAM 3 weights and return an object to ask.
 
     weights: a folder, or a Hugging Face repository; None for SAM3_WEIGHTS or weights/sam3.
-    device: "cpu", "cuda", "cuda:1"; None for a GPU where there is one.
-    dtype: "bfloat16", "float16", "float32"; None for the device's default.
+    device: "cpu", "cuda", "cuda:1" or a torch.device; None for a GPU where there is one.
+    dtype: "bfloat16", "float16", "float32" or a torch.dtype, on a CPU also "int8"; None for the
+        device's default.
     reference: "meta" to answer as Meta's own SAM 3 does, "transformers" as transformers computes
         it; None for SAM3_REFERENCE or "meta".
+
     Arguments go before the environment variables of the same purpose. Raises CheckpointError,
-    DeviceError and, for another reference, UserError with one line that says what to do.
+    DeviceError, InputError and, for another reference, UserError with one line that says what to
+    do.
     """
+    if isinstance(device, torch.device):
+        device = str(device)
+    if isinstance(dtype, torch.dtype):
+        dtype = str(dtype).removeprefix("torch.")
     given = {
-        "SAM3_WEIGHTS": weights,
-        "SAM3_DEVICE": device,
-        "SAM3_DTYPE": dtype,
-        "SAM3_REFERENCE": reference,
+        "weights": os.fsdecode(weights) if isinstance(weights, os.PathLike) else weights,
+        "device": device,
+        "dtype": dtype,
+        "reference": reference,
     }
-    named = {name: os.fspath(value) for name, value in given.items() if value is not None}
-    return Sam(Settings.from_environment({**os.environ, **named}))
+    named = {}
+    for name, value in given.items():
+        if isinstance(value, str):
+            named[f"SAM3_{name.upper()}"] = value
+        elif value is not None:
+            raise InputError(f"{name} is {shown(value)}; give its name as a text.")
+    settings = Settings.from_environment({**os.environ, **named})
+    return Sam(settings)
 
 
-def _source(image: Picture, name: str = "image") -> Path | Pillow.Image | NDArray[np.uint8]:
-    if isinstance(image, str | os.PathLike):
-        return Path(image)
-    if isinstance(image, Pillow.Image | np.ndarray):
-        return image
-    raise InputError(
-        f"{name} is {shown(image)}; give a path, a Pillow image, or an RGB uint8 array of shape "
-        "(height, width, 3)."
-    )
+def _concepts(concepts: Any) -> dict[str, Any]:
+    """The input of `predict()` that names the concepts; raises InputError."""
+    if isinstance(concepts, str):
+        return {"prompt": str(concepts)}  # NumPy has texts of its own
+    entries = concepts.tolist() if isinstance(concepts, np.ndarray) else concepts
+    if not isinstance(entries, list | tuple) or not all(isinstance(one, str) for one in entries):
+        raise InputError(
+            f"concepts is {shown(concepts)}; give a text or a list of texts (exemplars go into "
+            "boxes=…; to pick an object by points or boxes call pick)."
+        )
+    return {"prompts": [str(text) for text in entries]}
+
+
+def _is_text(points: Any) -> bool:
+    """Whether words were given as points, which may be a JSON text."""
+    if isinstance(points, list | tuple):
+        return bool(points) and all(isinstance(one, str) for one in points)
+    return isinstance(points, str) and not points.lstrip().startswith("[")
+
+
+def _plain(name: str, value: Any, depth: int = 3) -> Any:
+    """The same value in lists and numbers of Python, where it holds arrays, tensors or scalars.
+
+    Booleans among labels become 1 and 0. Images are left as they are.
+    """
+    if name == "reference_image":
+        return value
+    if isinstance(value, np.ndarray | np.generic | torch.Tensor):
+        value = value.tolist()
+    if isinstance(value, list | tuple) and depth:
+        return [_plain(name, one, depth - 1) for one in value]
+    if isinstance(value, bool) and name in ("point_labels", "box_labels"):
+        return int(value)
+    return value

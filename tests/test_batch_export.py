@@ -104,7 +104,7 @@ def test_categories_are_the_runs_prompts_and_then_those_of_single_images(
     assert found == {"star": 1, "sun": 2, "moon": 3}
 
 
-@pytest.mark.parametrize("wanted", [name for name in export.names() if name != "parquet"])
+@pytest.mark.parametrize("wanted", [name for name in export.NAMES if name != "parquet"])
 def test_every_format_has_every_image(folder: ResultFolder, wanted: str) -> None:
     path = Path(export.export(folder, wanted))
     if path.is_dir():

@@ -27,7 +27,7 @@ from sam3_image.cli import main
 from sam3_image.errors import CheckpointError, InputError
 from sam3_image.model import Find, Pick, Placement, Segmenter, Target
 from sam3_image.model.compatibility import TRANSFORMERS
-from sam3_image.model.preprocess import pixel_values
+from sam3_image.model.transfer import pixel_values
 from sam3_image.model.weights.checkpoint import Checkpoint
 from tests.cog_server import REPOSITORY, CogServer
 

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from sam3_image.decode.image import Limits, decode, require_download
 from sam3_image.errors import InputError, UserError
-from sam3_image.model.prompt_inputs import Prompts
-from sam3_image.model.prompts import Find, Pick
+from sam3_image.model.prompts import Find, Pick, Prompts
 from tests import image_corpus
 
 CASES = int(os.environ.get("SAM3_FUZZ", "150"))

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
+import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import Sam3Model, Sam3TrackerModel, Sam3VideoConfig
 
 from sam3_image.errors import CheckpointError
-from sam3_image.model.device import Placement
+from sam3_image.model import Find, Pick, Placement, Segmenter, Target
 from sam3_image.model.weights import loading
-from sam3_image.model.weights.checkpoint import DETECTOR_NAMES, TRACKER_NAMES
+from sam3_image.model.weights.checkpoint import DETECTOR_NAMES, TRACKER_NAMES, Checkpoint
 from sam3_image.model.weights.download import store
 from sam3_image.model.weights.loading import (
     FLOAT32_PARTS,
@@ -75,6 +78,57 @@ def test_the_size_of_pieces_makes_no_difference(
     small = WeightsLoader(weight_files(weights), placement).weights().tensors
     assert whole.keys() == small.keys()
     assert all(torch.equal(tensor, small[name]) for name, tensor in whole.items())
+
+
+def shifted(source: Path, folder: Path, shift: int) -> Path:
+    """Copy a checkpoint so that the tensors of its file begin at `shift` mod 64 bytes."""
+    shutil.copytree(source, folder)
+    content = (source / "model.safetensors").read_bytes()
+    begin = 8 + struct.unpack("<Q", content[:8])[0]
+    spaces = (shift - begin) % 64
+    header = struct.pack("<Q", begin - 8 + spaces) + content[8:begin] + b" " * spaces
+    (folder / "model.safetensors").write_bytes(header + content[begin:])
+    return folder
+
+
+@pytest.mark.parametrize("shift", [0, 4, 8, 16, 56])
+@pytest.mark.parametrize("kind", KINDS)
+def test_small_weights_are_aligned_wherever_the_file_has_them(
+    weights: Path, tmp_path: Path, kind: Any, shift: int
+):
+    """A matrix times one row depends on it in the last bit, so would the answers."""
+    model = loaded(kind, shifted(weights, tmp_path / "shifted", shift)).model
+    small = [(n, w) for n, w in model.named_parameters() if w.numel() <= loading.COPIED_VALUES]
+    assert len(small) > 90
+    assert [name for name, weight in small if weight.data_ptr() % loading.ALIGNMENT] == []
+
+
+def test_answers_do_not_depend_on_alignment(weights: Path, tmp_path: Path):
+    def answers(shift: int) -> list[np.ndarray]:
+        checkpoint = Checkpoint.open(shifted(weights, tmp_path / str(shift), shift))
+        segmenter = Segmenter(checkpoint, Placement(torch.device("cpu"), torch.float32))
+        pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+        features = segmenter.encode(pixels, segmenter.side(1))
+        found = segmenter.segment(features, Find(("circle",), 0.0, ((5, 5, 40, 40),), (1,)))
+        picked = segmenter.segment(features, Pick((Target(box=(5, 5, 40, 40)),), True))
+        return [found.boxes, found.scores, picked.boxes, picked.scores]
+
+    expected = answers(0)
+    assert all(map(np.array_equal, answers(8), expected))
+    assert all(map(np.array_equal, answers(4), expected))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_weight_is_aligned_off_the_cpu(weights: Path, dtype: torch.dtype):
+    """On the device a piece of the file is one aligned allocation, which its tensors are views of.
+
+    The meta device stands in for it: it has places, but no memory.
+    """
+    placement = Placement(torch.device("meta"), dtype)
+    tensors = WeightsLoader(weight_files(weights), placement).weights().tensors
+    places = {name: t.storage_offset() * t.itemsize for name, t in tensors.items()}
+    assert any(places.values())
+    assert [name for name, place in places.items() if place % loading.ALIGNMENT] == []
 
 
 def test_half_the_bytes_compute_the_same(weights: Path, tmp_path: Path):

@@ -51,7 +51,8 @@ def plateaus(cells: tuple[int, int], seed: int) -> NDArray[np.float32]:
 
 
 MAKERS = [blobs, noise, steps, plateaus]
-CUTS = [0.0, 0.25, 0.3, 0.5, 0.75, 1.0, -1.5]
+# Infinite ones are the logits of the probabilities 0 and 1.
+CUTS = [0.0, 0.25, 0.3, 0.5, 0.75, 1.0, -1.5, float("-inf"), float("inf")]
 SIZES = [
     (768, 1024),  # larger than the map in both directions
     (1500, 130),  # larger and smaller

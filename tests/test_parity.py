@@ -23,7 +23,7 @@ from demo_checkpoint.as_meta import image_embeddings, set_epsilon
 from sam3_image.masks.detections import Detections
 from sam3_image.model.compatibility import META, TRANSFORMERS, Compatibility
 from sam3_image.model.device import Placement
-from sam3_image.model.prompt_inputs import Prompts
+from sam3_image.model.prompts import Prompts
 from sam3_image.model.segmenter import Segmenter
 from sam3_image.model.weights.checkpoint import Checkpoint
 from tests import second_scenes
@@ -137,7 +137,7 @@ def test_exemplar_boxes(
         )
         fields = {"prompt": text} if text else {}
         mine = ours(image, boxes=str(boxes), box_labels=str(labels), threshold=THRESHOLD, **fields)
-        assert set(mine.concepts) <= {text or "visual"}
+        assert set(mine.concepts) <= {text or "example"}
         differing += assert_equal(mine, theirs, image)
         compared += theirs["masks"].numel()
     assert compared > 500_000

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers.models.sam3.image_processing_sam3 import Sam3ImageProcessor
 
-from sam3_image.model.preprocess import digest, pixel_values, resize
+from sam3_image.model.transfer import digest, pixel_values, resize
 
 SIZES = [(1, 1), (5, 7), (100, 3000), (768, 1024), (1500, 1008), (1008, 500), (1008, 1008)]
 

@@ -8,8 +8,7 @@ import math
 import pytest
 
 from sam3_image.errors import InputError
-from sam3_image.model.prompt_inputs import Prompts
-from sam3_image.model.prompts import Find, Pick, Target
+from sam3_image.model.prompts import Find, Pick, Prompts, Target
 from sam3_image.request import Request
 
 SIZE = (100, 200)  # height, width

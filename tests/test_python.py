@@ -31,11 +31,12 @@ def sam(weights: Path) -> sam3_image.Sam:
 
 def test_every_snippet_of_the_page_runs(tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     code = "\n".join(blocks)
     (tmp_path / "weights").symlink_to(REPOSITORY / "weights")
     (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
     code += "\nassert len(found) == 3 and len(alike) >= 3 and len(picked) == 1 and len(three) == 3"
+    code += "\nassert [len(one) for one in each] == [1, 1] and len(best) == 3"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
@@ -46,8 +47,9 @@ def test_every_snippet_of_the_page_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "threshold is 2" in done.stdout.splitlines()[-1]
-    assert len(done.stdout.splitlines()) <= 4, "a library logs nothing on stdout"
-    assert (tmp_path / "masks.zip").is_file()
+    assert len(done.stdout.splitlines()) <= 2 + 3, "a library logs nothing on stdout"
+    for name in ("masks.zip", "overlay.jpg", "mask.png", "polygons.json"):
+        assert (tmp_path / name).is_file()
 
 
 def test_importing_it_imports_nothing_heavy() -> None:

@@ -12,9 +12,9 @@ from transformers import Sam3Model, Sam3VideoConfig
 from sam3_image.model.cache import TensorCache
 from sam3_image.model.compatibility import TRANSFORMERS
 from sam3_image.model.device import Placement
-from sam3_image.model.preprocess import pixel_values
 from sam3_image.model.prompts import Find, Pick, Target
 from sam3_image.model.segmenter import CacheBudget, Segmenter
+from sam3_image.model.transfer import pixel_values
 from sam3_image.model.weights.checkpoint import Checkpoint
 
 CPU = Placement(torch.device("cpu"), torch.float32)

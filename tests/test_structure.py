@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,14 +52,11 @@ def place(path: Path) -> str:
 
 
 def imports(path: Path, modules: bool = False) -> Iterator[tuple[str, ...]]:
-    """The parts of every module name that a file imports when it runs, at once or later.
+    """The parts of every module name that a file imports, at once, later, or for types alone.
 
     modules: what is named after "import" counts, too, where it is a module.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    for branch in ast.walk(tree):
-        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING":
-            branch.body = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (tuple(alias.name.split(".")) for alias in node.names)
@@ -139,3 +137,50 @@ def _is_module(parts: tuple[str, ...]) -> bool:
 def _dotted(path: Path) -> str:
     parts = path.relative_to(REPOSITORY).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+# Names that a protocol of ours or of a library defines.
+PROTOCOLS = {
+    "encode",  # CropModel and what stands in for it; formats' own encoders
+    "segment",  # CropModel, and the services over it
+    "mask",  # MaskSource
+    "take",  # MaskSource
+    "forward",  # torch.nn.Module
+    "of",  # a constructor from one other thing
+    "close",  # contextlib.closing
+    "main",  # a command
+}
+
+
+def _definitions() -> tuple[dict[str, list[str]], dict[str, set[str]]]:
+    """Where each class of the package, and each function and method, is defined."""
+    classes: dict[str, list[str]] = defaultdict(list)
+    functions: dict[str, set[str]] = defaultdict(set)
+    for path in MODULES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        where = str(path.relative_to(PACKAGE))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                classes[node.name].append(where)
+                for member in node.body:
+                    if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef):
+                        functions[member.name].add(f"{where}:{node.name}")
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                functions[node.name].add(where)
+    return classes, functions
+
+
+def test_no_two_classes_share_a_name() -> None:
+    classes, _ = _definitions()
+    assert {name: places for name, places in classes.items() if len(places) > 1} == {}
+
+
+def test_one_verb_means_one_thing() -> None:
+    _, functions = _definitions()
+    common = {
+        name: sorted(places)
+        for name, places in functions.items()
+        if len(places) > 4 and not name.startswith("_") and name not in PROTOCOLS
+    }
+    assert common == {}

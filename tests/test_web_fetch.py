@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from sam3_image.web.fetch import OFF, PRIVATE, PUBLIC, Fetcher, FetchError, is_public
+from sam3_image.settings import OFF, PRIVATE, PUBLIC
+from sam3_image.web.fetch import Fetcher, FetchError, is_public
 
 PUBLIC_ADDRESS = "93.184.215.14"
 

@@ -22,12 +22,12 @@ class Detections:
 
     size: (height, width) of the image in pixels, as a person sees it (EXIF applied).
     source: the N masks.
-    boxes: (N, 4) float32, xyxy in pixels, origin top left. Of the model for *find*, around the
-        prompt's mask for *pick*; not clipped to the image.
+    boxes: (N, 4) float32, xyxy in pixels, origin top left. Of the model for *find*, not clipped to
+        the image; tightly around the mask for *pick*, and for all instances after `refine`.
     scores: (N,) float32 in 0–1. *find*: sigmoid(logit) · sigmoid(presence). *pick*: predicted IoU.
     presence: (N,) float32 in 0–1, the probability that the concept is in the image at all.
-    concepts: N names, the concept that found each instance: its text, "visual" where exemplars
-        had none, "object" for *pick*.
+    concepts: N names, the concept that found each instance: its text, "example" where
+        exemplars had none, "object" for *pick*.
     candidates: (N,) int64, for *pick* the index of the candidate mask, else 0.
     prompts: (N,) int64, the index of the prompt (concept, or object to pick) in the request.
     """
@@ -54,8 +54,9 @@ class Detections:
         prompt: int | NDArray[np.int64],
         candidates: NDArray[np.int64] | None = None,
     ) -> Detections:
-        """Return detections of one concept, in the order given; `prompt` is one index or
-        one for each.
+        """Detections of one concept, in the order given.
+
+        prompt: one index for all of them, or one for each.
         """
         count = len(scores)
         return cls(

@@ -38,7 +38,7 @@ def run_lengths(mask: Mask) -> NDArray[np.int64]:
 
 
 def row_lengths(mask: Mask) -> NDArray[np.int64]:
-    """Return the same row by row: lengths of the runs of 0, 1, 0, 1, … from the top left pixel."""
+    """The same row by row: lengths of the runs of 0, 1, 0, 1, … from the top left pixel."""
     return run_lengths(Mask(mask.inside.T, mask.x, mask.y, mask.size[::-1]))
 
 

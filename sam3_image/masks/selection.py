@@ -26,9 +26,23 @@ class Selection(Options):
     )
 
     def apply(self, detections: Detections) -> Detections:
-        """Return those of `detections` (best score first) that are selected, in their order."""
+        """Select from `detections`, which are sorted by score, and keep their order.
+
+        First instances that overlap better ones go, then those beyond `max_instances`.
+        """
         if self.nms_iou_threshold is not None:
             detections = nms.suppress(detections, self.nms_iou_threshold)
-        if self.max_instances is not None:
-            detections = detections.take(range(min(len(detections), self.max_instances)))
-        return detections
+        return self._best(detections)
+
+    def apply_before_masks(self, detections: Detections) -> Detections:
+        """Drop what `apply` is going to drop whatever the masks are; scores must be final.
+
+        Without NMS that is everything beyond `max_instances`. With NMS it is nothing: which of
+        the better instances go, and so which make room, is only known from the masks.
+        """
+        return detections if self.nms_iou_threshold is not None else self._best(detections)
+
+    def _best(self, detections: Detections) -> Detections:
+        if self.max_instances is None:
+            return detections
+        return detections.take(range(min(len(detections), self.max_instances)))

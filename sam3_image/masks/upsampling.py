@@ -73,7 +73,7 @@ class Axis:
         return int(self.start[0]), int(self.start[-1])
 
     def each(self, per_cell: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return a number per cell (K,) → the same number for each output position in `span`."""
+        """Spread one number per cell, (K,), to the output positions in `span`."""
         return np.repeat(per_cell, np.diff(self.start))
 
     def positions(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -148,6 +148,8 @@ def _certain(cut: float) -> tuple[np.float32, np.float32]:
     Rounding moves a mean of four equal values by a few units in the last place, no more.
     """
     at = np.float32(cut)
+    if np.isinf(at):  # the logit of a probability of 0 or 1
+        return at, at
     slack = 16 * np.spacing(np.abs(at)) + np.finfo(np.float32).tiny
     # Zeros blend to exactly zero; without this every saturated pixel would be near a cut of 0.
     below = np.float32(0) if 0 <= at <= slack else at - slack

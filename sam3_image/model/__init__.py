@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from sam3_image.model.finder import Finder
     from sam3_image.model.geometry import Box, Point, fit_boxes, read_boxes
     from sam3_image.model.load import load_segmenter
-    from sam3_image.model.prompt_inputs import MAX_PROMPTS, Prompts
-    from sam3_image.model.prompts import VISUAL, Find, Pick, Target
+    from sam3_image.model.prompts import MAX_PROMPTS, VISUAL, Find, Pick, Prompts, Target
     from sam3_image.model.segmenter import CacheBudget, Segmenter, merged
     from sam3_image.model.weights.checkpoint import Checkpoint
     from sam3_image.model.weights.download import store
@@ -33,11 +32,11 @@ _MODULES = {
     "Features": "encoder",
     "Find": "prompts",
     "Finder": "finder",
-    "MAX_PROMPTS": "prompt_inputs",
+    "MAX_PROMPTS": "prompts",
     "Pick": "prompts",
     "Placement": "device",
     "Point": "geometry",
-    "Prompts": "prompt_inputs",
+    "Prompts": "prompts",
     "WeightsLoader": "weights.loading",
     "Compatibility": "compatibility",
     "Segmenter": "segmenter",

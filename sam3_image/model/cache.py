@@ -17,30 +17,27 @@ class TensorCache:
     """
 
     def __init__(self, budget: int) -> None:
+        self.budget = budget
         self._entries: LRUCache[Hashable, Tensors] = LRUCache(budget, getsizeof=_bytes)
 
     @property
-    def budget(self) -> int:
-        """Bytes that all tensors together may take."""
-        return int(self._entries.maxsize)
-
-    @property
     def used(self) -> int:
-        """Bytes that they take now."""
+        """Bytes that all tensors take now."""
         return int(self._entries.currsize)
 
     def get(self, key: Hashable) -> Tensors | None:
-        """Return the tensors under `key`, which are then the most recently used, or None."""
+        """The tensors under `key`, which are then the most recently used, or None."""
         return self._entries.get(key)
 
     def get_or_make(self, key: Hashable, make: Callable[[], Tensors]) -> Tensors:
-        """Return the tensors under `key`, made and kept if they are not there."""
-        found = self.get(key)
-        if found is None:
-            found = make()
-            if _bytes(found) <= self.budget:
-                self._entries[key] = found
-        return found
+        """The tensors under `key`, made and kept if they are not there."""
+        return self.get(key) or self.keep(key, make())
+
+    def keep(self, key: Hashable, made: Tensors) -> Tensors:
+        """Keep tensors under `key` if they fit; returns them."""
+        if _bytes(made) <= self.budget:
+            self._entries[key] = made
+        return made
 
     def clear(self) -> None:
         """Forget everything."""

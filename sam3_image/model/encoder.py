@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from sam3_image.model import rotary
 from sam3_image.model.architecture import Architecture
 from sam3_image.model.cache import TensorCache, Tensors
 from sam3_image.model.device import Placement
-from sam3_image.model.preprocess import digest, normalise, resize
+from sam3_image.model.transfer import digest, normalise, resize
 
 # A neck makes four levels (4, 2, 1 and ½ × the patch grid); neither task reads the last.
 LEVELS = 3
@@ -99,7 +100,7 @@ class Encoder:
         )
 
     def prepare(self, pixels: NDArray[np.uint8], side: int) -> ModelInput:
-        """Return the host's part of `encode`; may run on any thread, beside the device's.
+        """The host's part of `encode`; may run on any thread while the device computes.
 
         pixels: (H, W, 3) uint8 RGB. side: as `side()` gives it.
         """
@@ -107,50 +108,53 @@ class Encoder:
         # The encoder sees nothing but these pixels, so equal ones have equal features.
         return ModelInput(f"{digest(square)}-{side}", (pixels.shape[0], pixels.shape[1]), square)
 
-    def encode(self, square: ModelInput) -> Features:
-        """Features of a picture, from the cache where the same content was encoded before."""
-        known = self._cache.get(square.key)
-        (hidden,) = known or self._cache.get_or_make(
-            square.key, lambda: (self._run(square.pixels),)
-        )
-        return Features(square.key, square.size, hidden, known is not None, self._cache)
+    @torch.inference_mode()
+    def encode(self, image: ModelInput) -> Features:
+        """Features of an image, from the cache where the same content was encoded before."""
+        known = self._cache.get(image.key)
+        made = known or self._cache.keep(image.key, (self._run(image.pixels),))
+        return Features(image.key, image.size, made[0], known is not None, self._cache)
 
-    def encode_all(self, squares: Sequence[ModelInput]) -> list[Features]:
-        """Return features of parts of a picture, in one pass of the backbone.
+    @torch.inference_mode()
+    def encode_all(self, crops: Sequence[ModelInput]) -> list[Features]:
+        """Features of crops of one side, at most `batch()` of them, in one pass of the backbone.
 
-        They are looked at once, so they stay out of the cache, where they would push out pictures
-        that somebody asks about again. squares: of one side, at most `batch()` of them.
+        They are looked at once, so they stay out of the cache, where they would push out images
+        that somebody asks about again.
         """
-        hidden = self._run(torch.cat([square.pixels for square in squares]))
+        hidden = self._run(torch.cat([crop.pixels for crop in crops]))
         return [
-            Features(square.key, square.size, own[None], False, TensorCache(OWN_STORE))
-            for square, own in zip(squares, hidden, strict=True)
+            Features(crop.key, crop.size, own[None], False, TensorCache(OWN_STORE))
+            for crop, own in zip(crops, hidden, strict=True)
         ]
 
     def batch(self, side: int) -> int:
-        """Return how many squares of that side `encode_all` takes at most."""
+        """How many crops of that side `encode_all` takes at most."""
         on_cpu = self._placement.device.type == "cpu"
         tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
         return max(1, tokens // (side // self._patch) ** 2)
 
     def levels(self, features: Features, name: str, neck: Any) -> tuple[torch.Tensor, ...]:
-        """Return first three feature levels of a neck, (1, C, s·h, s·w) for s = 4, 2, 1; cached.
+        """The first three feature levels of a neck, (1, C, s·h, s·w) for s = 4, 2, 1; cached.
 
         name: of the neck, for the cache. neck: a `Sam3VisionNeck`.
         """
-        return self.kept(
-            features,
-            name,
-            lambda: tuple(layer(features.hidden) for layer in neck.fpn_layers[:LEVELS]),
-        )
+        return self.kept(features, name, partial(_first_levels, neck, features.hidden))
 
     def kept(self, features: Features, name: Hashable, make: Callable[[], Tensors]) -> Any:
-        """Return what `make` computes from those features, cached beside them under `name`."""
+        """What `make` computes from those features, cached with them under `name`."""
         return features.store.get_or_make((name, features.key), make)
 
-    def _run(self, square: torch.Tensor) -> torch.Tensor:
+    def _run(self, inputs: torch.Tensor) -> torch.Tensor:
         device = self._placement.device
-        values = torch.cat([normalise(one, device) for one in square.split(1)])
+        values = torch.cat([normalise(one, device) for one in inputs.split(1)])
         hidden = self._backbone(values.to(self._placement.dtype)).last_hidden_state
-        grid = square.shape[-1] // self._patch
-        return hidden.view(len(square), grid, grid, -1).permute(0, 3, 1, 2)
+        grid = inputs.shape[-1] // self._patch
+        if device.type == "cuda":
+            # Work on a GPU is queued; without this its time would show up in the next stage.
+            torch.cuda.synchronize(device)
+        return hidden.view(len(inputs), grid, grid, -1).permute(0, 3, 1, 2)
+
+
+def _first_levels(neck: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return tuple([layer(hidden) for layer in neck.fpn_layers[:LEVELS]])

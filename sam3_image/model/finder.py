@@ -20,9 +20,9 @@ from sam3_image.masks import Detections, LowResMasks
 from sam3_image.model.compatibility import Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
-from sam3_image.model.host import to_host
 from sam3_image.model.prompts import Find
 from sam3_image.model.texts import Texts
+from sam3_image.model.transfer import to_host
 
 # Concepts that go through the head together. Each needs its own pixel decoder pass (about 0.5 GB
 # at full size in float32), so more at once buys little and costs memory.
@@ -58,6 +58,7 @@ class Finder:
             for start in every[::CHUNK]
         ]
 
+    @torch.inference_mode()
     def _chunk(
         self, features: Features, request: Find, indices: range, mask_threshold: float
     ) -> Detections:
@@ -80,7 +81,7 @@ class Finder:
                 boxes=boxes[row, kept],
                 scores=scores[row, kept],
                 presence=np.full(len(kept), presence[row, 0], dtype=np.float32),
-                concept=request.concepts[index],
+                concept=request.names[index],
                 prompt=index,
             )
             found.append(part)
@@ -110,18 +111,20 @@ class Finder:
     def _geometry(
         self, features: Features, request: Find
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return tokens (1, n + 1, C) of n exemplars and which are valid (1, n + 1), or None.
+        """Tokens (1, n + 1, C) of n exemplars and which of them are valid (1, n + 1), or None.
 
         One of them is the geometry encoder's CLS token, which in Meta's SAM 3 is part of every
         prompt; transformers leaves it out where there are no boxes. The tokens depend on the
-        picture and the boxes but not on the text: all concepts share them, and later requests find
-        them in the cache.
+        features and on where the boxes lie in them, but not on the text: all concepts share them,
+        and later requests find them in the cache.
         """
         if not request.boxes and not self.reference.cls_token:
             return None
         return self.encoder.kept(
             features,
-            ("geometry", request.boxes, request.labels),
+            # With the size: images of different sizes may have the same features (blank ones,
+            # stripes), where the same pixels are at other places.
+            ("geometry", features.size, request.boxes, request.labels),
             partial(self._encode_geometry, features, request),
         )
 
@@ -141,7 +144,7 @@ class Finder:
         return output.last_hidden_state, output.attention_mask
 
     def _position(self, level: torch.Tensor) -> torch.Tensor:
-        """Return the position encoding of a feature level (1, C, h, w), of the same shape."""
+        """The position encoding of a feature level (1, C, h, w), of the same shape."""
         neck = self.detector.vision_encoder.neck
         return neck.position_encoding(level.shape, level.device, level.dtype)
 

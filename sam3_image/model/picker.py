@@ -16,8 +16,8 @@ from sam3_image.masks import Detections, LowResMasks
 from sam3_image.model.compatibility import Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import LEVELS, Encoder, Features
-from sam3_image.model.host import to_host
 from sam3_image.model.prompts import Pick, Target
+from sam3_image.model.transfer import to_host
 
 # The name of what a pick returns, where *find* has its concept.
 OBJECT = "object"
@@ -38,6 +38,7 @@ class Picker:
         """One call of `pick`: all targets go through the mask decoder together."""
         return [partial(self.pick, features, request, mask_threshold)]
 
+    @torch.inference_mode()
     def pick(self, features: Features, request: Pick, mask_threshold: float) -> Detections:
         """One instance per target, or three candidates of each, in order and without boxes.
 

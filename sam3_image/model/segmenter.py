@@ -23,10 +23,10 @@ from sam3_image.model.compatibility import DEFAULT_COMPATIBILITY, Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features, ModelInput
 from sam3_image.model.finder import Finder
-from sam3_image.model.host import to_host
 from sam3_image.model.picker import Picker
 from sam3_image.model.prompts import Find, Pick
 from sam3_image.model.texts import Texts
+from sam3_image.model.transfer import to_host
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.loading import WeightsLoader
 
@@ -64,6 +64,8 @@ class Segmenter:
         weights = checkpoint.weights(reading or WeightsLoader(checkpoint.files, placement))
         detector = checkpoint.detector(weights, reference)
         self.architecture = checkpoint.architecture
+        # The most instances of one concept that the model finds in one look.
+        self.queries = self.architecture.queries
         self._encoder = Encoder(detector, self.architecture, placement, self._features)
         self._texts = Texts(
             detector,
@@ -82,11 +84,6 @@ class Segmenter:
             self._picker = Picker(tracker, self._encoder, placement, reference)
             self._heads[Pick] = self._picker
 
-    @property
-    def queries(self) -> int:
-        """How many instances of one concept the model can find at most."""
-        return self.architecture.queries
-
     def side(self, input_size_percent: int) -> int:
         """Side in pixels of the square that the encoder reads at that percentage."""
         return self._encoder.side(input_size_percent)
@@ -102,19 +99,13 @@ class Segmenter:
         """
         return self._encoder.prepare(pixels, side)
 
-    @torch.inference_mode()
     def encode(self, image: ModelInput) -> Features:
         """Features of an image; the same content is encoded only once."""
-        features = self._encoder.encode(image)
-        self._synchronize()
-        return features
+        return self._encoder.encode(image)
 
-    @torch.inference_mode()
     def encode_all(self, crops: Sequence[ModelInput]) -> list[Features]:
         """Features of at most `batch(side)` crops of one side; no cache keeps them."""
-        features = self._encoder.encode_all(crops)
-        self._synchronize()
-        return features
+        return self._encoder.encode_all(crops)
 
     def batch(self, side: int) -> int:
         """How many crops go through the encoder together at most."""
@@ -142,7 +133,7 @@ class Segmenter:
                 "These weights have no part for task='visual' and refine; use a checkpoint laid "
                 "out as facebook/sam3, or task='concept' without refine."
             )
-        return [torch.inference_mode()(step) for step in head.steps(features, task, mask_threshold)]
+        return head.steps(features, task, mask_threshold)
 
     def forget(self) -> None:
         """Give cached features back, here and to the device."""
@@ -157,11 +148,6 @@ class Segmenter:
             return bool(to_host(torch.ones(2, device=self.placement.device).sum()) == 2)
         except RuntimeError:
             return False
-
-    def _synchronize(self) -> None:
-        # Work on a GPU is queued; without this its time would show up in the next stage.
-        if self.placement.device.type == "cuda":
-            torch.cuda.synchronize(self.placement.device)
 
 
 def merged(found: Sequence[Detections], task: Find | Pick) -> Detections:

@@ -53,7 +53,7 @@ class Canvas:
         self._outlines: list[Outlines] = []
 
     def add(self, mask: Mask) -> None:
-        """Draws the next instance; `mask.size` is that of the picture."""
+        """Draw the next instance; `mask.size` is that of the picture."""
         covered = self._covered[mask.window]
         if self._style and self._painted is not None:
             color = color_of(self._style.color, len(self._outlines))
@@ -98,7 +98,7 @@ def _tint(
     color: Color,
     opacity: float,
 ) -> None:
-    """Blends `color` into `region` (h, w, 3) where `inside` and not yet `covered` (h, w)."""
+    """Blend `color` into `region` (h, w, 3) where `inside` and not yet `covered` (h, w)."""
     if not inside.size:
         return
     table = _tints(color, opacity)
@@ -113,7 +113,7 @@ def _tint(
 
 
 def _tints(color: Color, opacity: float) -> Pixels:
-    """Return (1, 256, 3) uint8: what becomes of each value of each channel.
+    """A lookup table, (1, 256, 3) uint8: the tinted value for each value of each channel.
 
     The fraction of value · (1 - opacity) + color · opacity is cut off, as in the drop-in's
     predecessor; 0 gives the value back and 1 the color, exactly.

@@ -19,7 +19,7 @@ class Output(Options):
         picture that `save_overlay` adds is white on black.
     apply_mask: the objects cut out: beside the masks in a ZIP, instead of the overlay otherwise.
     output_format: of overlay and cut-out. Masks are always PNG.
-    annotation_format: in a ZIP `annotations.json`, otherwise that JSON is the result.
+    annotation_format: in a ZIP one more file or several, otherwise they are the result.
 
     Raises `InputError` for a value out of range and for inputs that do not go together. Whatever
     the first six inputs accept together is accepted: they are those of the drop-in interface.
@@ -62,7 +62,9 @@ class Output(Options):
     annotation_format: str = Field(
         default=NONE,
         json_schema_extra={"enum": list(CHOICES)},
-        description="Add annotations.json to the ZIP; with return_zip false, return the JSON alone",
+        description=(
+            "Add annotations for other tools to the ZIP; with return_zip false, return them alone"
+        ),
     )
 
     def model_post_init(self, _context: object) -> None:
@@ -74,7 +76,7 @@ class Output(Options):
 
     @property
     def wants_annotations(self) -> bool:
-        """Whether a JSON is written."""
+        """Whether annotations are written."""
         return self.annotation_format != NONE
 
     @property
@@ -132,7 +134,7 @@ class Output(Options):
             )
 
     def _why_no_overlay(self) -> str:
-        """Return the rest of a sentence about an input that needs an overlay."""
+        """The reason why there is no overlay, as the end of a sentence."""
         if self.return_zip and self.save_overlay:
             return "mask_only=true makes that picture white on black; set one of them to false"
         if self.return_zip:
@@ -143,7 +145,7 @@ class Output(Options):
         )
 
     def _instead_of_overlay(self) -> list[str]:
-        """Return the inputs given that are the result themselves when there is no ZIP."""
+        """The given inputs that take the overlay's place when there is no ZIP."""
         given = {
             "mask_only=true": self.mask_only,
             "apply_mask=true": self.apply_mask,

@@ -30,7 +30,7 @@ from sam3_image.settings import Settings
 
 T = TypeVar("T")
 # What an image can be given as: a file, its content, pixels, or an image that is decoded already.
-ImageInput = Path | bytes | NDArray[np.uint8] | Pillow.Image | Image
+ImageData = Path | bytes | NDArray[np.uint8] | Pillow.Image | Image
 
 # Seconds after which a step on a GPU is considered hung, and the device lost.
 HUNG_SECONDS = 300.0
@@ -87,26 +87,29 @@ class Service:
 
     # Work in memory
 
-    def submit_open(self, source: ImageInput) -> Job[Image]:
+    def submit_open(self, source: ImageData, value_range: str = "auto") -> Job[Image]:
         """Decode an image when its turn comes; see `open`."""
-        return self._submit(lambda job, claim: self._open(source, claim), Report(quiet))
+        return self._submit(
+            lambda job, claim: self._open(source, value_range, claim), Report(quiet)
+        )
 
-    def open(self, source: ImageInput) -> Image:
+    def open(self, source: ImageData, value_range: str = "auto") -> Image:
         """The upright pixels of an image, within the limits; raises UserError.
 
-        source: the path of a file, its content, a Pillow image, or RGB uint8 (H, W, 3).
+        source: the path of a file, its content, a Pillow image, or an array.
+        value_range: how more than 8 bits become 8, as the input of `predict()`.
         """
-        return self.submit_open(source).result()
+        return self.submit_open(source, value_range).result()
 
     def submit(
-        self, source: ImageInput, request: Request, report: Report | None = None
+        self, source: ImageData, request: Request, report: Report | None = None
     ) -> Job[Instances]:
         """Decode and segment an image when its turn comes; see `segment`."""
         report = report or Report(quiet)
         return self._submit(lambda job, claim: self._segment(source, request, job, claim), report)
 
     def segment(
-        self, source: ImageInput, request: Request, report: Report | None = None
+        self, source: ImageData, request: Request, report: Report | None = None
     ) -> Instances:
         """The instances that a request asks for; raises UserError.
 
@@ -116,7 +119,7 @@ class Service:
         return self.submit(source, request, report).result()
 
     def submit_rendered(
-        self, source: ImageInput, request: Request, report: Report | None = None
+        self, source: ImageData, request: Request, report: Report | None = None
     ) -> Job[RenderedFile]:
         """Decode, segment and render in one claim of memory: the file that `request` asks for."""
 
@@ -201,27 +204,28 @@ class Service:
 
     # The work of one request, on a host thread
 
-    def _open(self, source: ImageInput, claim: Claim) -> Image:
+    def _open(self, source: ImageData, value_range: str, claim: Claim) -> Image:
         """Decode within a claim, which then spans the work that comes after it."""
         if isinstance(source, Image):
             claim.take(0, source.size[0] * source.size[1])
             return source
-        return open_any(source, self._limits, claim.take)
+        return open_any(source, self._limits, claim.take, value_range)
 
     def _segment(
-        self, source: ImageInput, request: Request, job: Job[Any], claim: Claim
+        self, source: ImageData, request: Request, job: Job[Any], claim: Claim
     ) -> Instances:
-        report = job.report
+        report, value_range = job.report, request.decoding.value_range
         self.check(request)
         with report.stage("decode"):
-            image = self._open(source, claim)
+            image = self._open(source, value_range, claim)
             # Not after minutes of work.
-            request.check_size(image.size, self._max_tiles)
+            request.output.check_size(image.size)
+            request.crops.check_size(image.size, self._max_tiles)
         claim.keep(image.size[0] * image.size[1] * WORK_BYTES)
         reference = None
         if request.crops.reference_image is not None:
             promised = claim.bytes
-            reference = self._open(request.crops.reference_image, claim)
+            reference = self._open(request.crops.reference_image, value_range, claim)
             claim.keep(promised)
         model = ScheduledModel(self._segmenter, self._device, job)
         return pipeline.segment(image, request, model, report, reference)

@@ -118,7 +118,7 @@ class Workspace:
 
 
 def _ages(folder: Path, kept: set[Path]) -> dict[Path, float]:
-    """Return seconds since the last change of everything in the folder but `kept`."""
+    """Seconds since the last change of each entry of the folder, except those in `kept`."""
     now, found = time.time(), {}
     with contextlib.suppress(OSError):
         for path in folder.iterdir():

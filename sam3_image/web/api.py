@@ -27,9 +27,11 @@ Handler = Callable[[HttpRequest], Awaitable[Response]]
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "shapes.png"
 MEDIA_TYPES = {
     ".json": "application/json",
+    ".geojson": "application/geo+json",
     ".jpg": "image/jpeg",
     ".png": "image/png",
     ".webp": "image/webp",
+    ".xml": "application/xml",
     ".zip": "application/zip",
 }
 

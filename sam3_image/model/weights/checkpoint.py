@@ -89,7 +89,7 @@ class Checkpoint:
         return read_tokenizer(self.folder)
 
     def weights(self, reading: WeightsLoader) -> Weights:
-        """Return what `reading` brings of this folder's files; raises CheckpointError."""
+        """Wait for the tensors of this folder's files; raises CheckpointError."""
         try:
             return reading.weights()
         except torch.OutOfMemoryError:

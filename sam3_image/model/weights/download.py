@@ -29,7 +29,7 @@ TRACKER = "tracker_model."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return the command; returns its exit status."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(prog="script/download-weights", description=__doc__)
     parser.add_argument("--output", type=Path, default=BAKED, help="folder (default weights/sam3)")
     parser.add_argument(

@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 FLOAT32_PARTS = ("shared_image_embedding", "prompt_encoder")
 # Bounds what a conversion needs beside its result.
 PIECE_BYTES = 256 << 20
+# Vector loads want their operands at multiples of 16 bytes, CPU caches and MKL at multiples of 64.
+ALIGNMENT = 64
+# On a CPU unaligned weights of at most this many values are copied to aligned memory: whatever
+# multiplies a single row (see `_aligned`), at most 140 MiB of SAM 3. Larger ones, which are the
+# matrices of the vision and text encoders, stay mapped.
+COPIED_VALUES = 1 << 19
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -149,7 +155,7 @@ def load(
         elif is_narrow and can_stay(model, layer):
             stored.append(layer)
             dtype = tensor.dtype
-        found[name] = tensor.to(dtype)
+        found[name] = _aligned(tensor.to(dtype))
     model.load_state_dict(found, strict=False, assign=True)
     missing = sorted(expected.keys() - found.keys() - mismatched.keys())
     # Buffers that are in no file have been made by the constructor, on the host.
@@ -157,6 +163,18 @@ def load(
     lower(model, lowered, weights.placement.products)
     model = model.to(weights.placement.device).eval().requires_grad_(False)
     return Loaded(model, missing, sorted(mismatched.values()), sorted(not_finite))
+
+
+def _aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """Copy a small tensor that is not at a multiple of ALIGNMENT bytes to memory that is.
+
+    safetensors packs tensors without gaps: behind one with an odd number of values all others are
+    unaligned. MKL then sums the product of a single row in another order, so that the same weights
+    would give other last bits from another file. Products of many rows do not depend on it, nor
+    does their speed.
+    """
+    is_small = 0 < tensor.numel() <= COPIED_VALUES
+    return tensor.clone() if is_small and tensor.data_ptr() % ALIGNMENT else tensor
 
 
 def _renamed(key: str, prefixes: Mapping[str, str]) -> str:
@@ -210,11 +228,16 @@ def _load(
 
 
 def _pieces(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Tensors that lie side by side and are treated alike, at most PIECE_BYTES of them."""
+    """Group tensors that lie side by side and are treated alike, at most PIECE_BYTES together.
+
+    Each tensor begins at a multiple of ALIGNMENT values of its piece, so that all are aligned on a
+    GPU, where a piece is one allocation: a tensor of another size is the last of its piece.
+    """
     for _, alike in groupby(entries, lambda entry: (entry.dtype, _is_exact(entry.name))):
         piece: list[Entry] = []
         for entry in alike:
-            if piece and entry.end - piece[0].start > PIECE_BYTES:
+            is_full = piece and entry.end - piece[0].start > PIECE_BYTES
+            if is_full or (piece and math.prod(piece[-1].shape) % ALIGNMENT):
                 yield piece
                 piece = []
             piece.append(entry)

@@ -95,7 +95,7 @@ def token_of(environment: Mapping[str, str]) -> str | None:
 
 
 def locate(source: WeightsSource) -> Path:
-    """Return folder with the weights, fetched first (with a progress bar) where it has to be."""
+    """Return the folder with the weights; fetches them first, with a progress bar, if necessary."""
     return source.folder or fetch(source.repository, source.token)
 
 

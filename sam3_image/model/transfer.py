@@ -1,13 +1,14 @@
-"""RGB pixels → the square float tensor that the vision encoder reads.
+"""Between host and device: pixels → the encoder's input, and results → NumPy.
 
-Bit for bit what transformers' `Sam3Processor` makes, at a fifteenth of its time for 12 megapixels:
-the processor first copies the picture twice (out of Pillow, then into planes), whereas the resize
-can read interleaved rows where they lie.
+The input is bit for bit what transformers' `Sam3Processor` makes, at a fifteenth of its time for 12
+megapixels: the processor first copies the image twice (out of Pillow, then into planes), whereas
+the resize can read interleaved rows where they lie.
 """
 
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ MEAN = STD = 127.5
 def pixel_values(
     pixels: NDArray[np.uint8], side: int, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """Return the encoder's input for one picture: (1, 3, side, side) float32 in -1…1 on `device`.
+    """The encoder's input for one image: (1, 3, side, side) float32 in -1…1 on `device`.
 
     pixels: (H, W, 3) uint8 RGB.
     side: height and width of the result in pixels (1008 for SAM 3 at full resolution).
@@ -31,16 +32,14 @@ def pixel_values(
 
 
 def resize(pixels: NDArray[np.uint8], side: int) -> torch.Tensor:
-    """Return a picture squeezed into a square; the aspect ratio is not kept, as in training.
+    """An image squeezed into a square; the aspect ratio is not kept, as in training.
 
     pixels: (H, W, 3) uint8 RGB. Returns (1, 3, side, side) uint8 on the host.
     """
     # The resize stays on the host also for a GPU. It takes 12 ms, less than the transfer of
     # 12 megapixels saves, and CUDA's rounds differently from the processor's.
-    picture = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))[None].permute(
-        0, 3, 1, 2
-    )
-    return vision.resize(picture, [side, side], antialias=True)
+    image = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))[None].permute(0, 3, 1, 2)
+    return vision.resize(image, [side, side], antialias=True)
 
 
 def normalise(square: torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -59,10 +58,19 @@ def normalise(square: torch.Tensor, device: torch.device | str = "cpu") -> torch
 
 
 def digest(square: torch.Tensor) -> str:
-    """Return a name for the content of `resize`'s result; equal ones mean equal pictures."""
+    """A name for the content of `resize`'s result; equal names mean equal images."""
     return hashlib.sha256(_interleaved(square).data).hexdigest()
 
 
 def _interleaved(square: torch.Tensor) -> NDArray[np.uint8]:
     """(1, 3, side, side) → (side, side, 3), which is how `resize` keeps it in memory: no copy."""
     return np.ascontiguousarray(square[0].permute(1, 2, 0).numpy())
+
+
+def to_host(values: torch.Tensor) -> NDArray[Any]:
+    """Copy a tensor to the host, waiting for the device; NumPy's dtype of the same name.
+
+    The one way by which values leave the device. Not bfloat16, which NumPy does not have: results
+    are made float32 first.
+    """
+    return values.cpu().numpy()
