@@ -71,14 +71,14 @@ def folder(tmp_path: Path) -> ResultFolder:
 def test_parts_that_arrive_meanwhile_are_left_for_the_next_export(
     folder: ResultFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = results.read
+    read = results.read_part
     arrived = iter(range(100, 400, 5))
 
     def and_another(*given: object) -> object:
         publish(folder, next(arrived), 5)
         return read(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(results, "read", and_another)
+    monkeypatch.setattr(results, "read_part", and_another)
     found = widths(coco(folder))
     expected = {f"{n:03}.png": [float(n + 1)] * (n % 3) for n in range(30)}
     assert found == expected

@@ -124,7 +124,7 @@ def _rows(
 ) -> Iterator[Row]:
     """Yield the rows of segmented images of the parts there were when the export began."""
     for part in parts:
-        rows = results.read(folder, part, columns).to_pylist()
+        rows = results.read_part(folder, part, columns).to_pylist()
         yield from (row for row in rows if row["status"] == schema.OK)
 
 
@@ -147,7 +147,7 @@ class _Survey:
             (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low)
         )
         self.base = low[: low.rfind("/", 0, same) + 1]
-        metadata = schema.metadata_of(results.read(folder, parts[0], ["id"]).schema)
+        metadata = schema.metadata_of(results.read_part(folder, parts[0], ["id"]).schema)
         run = metadata.get("inputs", {})
         order = [
             *(run.get("prompts") or [run.get("prompt")]),
