@@ -13,7 +13,7 @@ from sam3_image.decode import require_download
 from sam3_image.report import log_to_stdout
 from sam3_image.request import Request
 from sam3_image.serving import Service, errors_for_cog, take_over_process
-from sam3_image.settings import Settings
+from sam3_image.settings import JSON, Settings
 
 
 class Predictor(BasePredictor):
@@ -21,8 +21,9 @@ class Predictor(BasePredictor):
 
     def setup(self) -> None:
         """Load the weights onto the device; fails with one line that says what to do."""
-        log_to_stdout()
-        self.service = Service(Settings.from_environment(os.environ))
+        settings = Settings.from_environment(os.environ)
+        log_to_stdout(as_json=settings.log_format == JSON)
+        self.service = Service(settings)
         take_over_process(self.service.folder, CancelationException)
         self.service.start_caretaker()
 
@@ -108,6 +109,19 @@ class Predictor(BasePredictor):
         max_instances: Optional[int] = Input(
             default=None, ge=1, description="Keep only the best N instances"
         ),
+        min_area: Optional[int] = Input(
+            default=None, ge=1, description="Drop instances whose mask has fewer pixels"
+        ),
+        fill_holes: Optional[int] = Input(
+            default=None,
+            ge=0,
+            description="Fill holes of at most so many pixels in each mask; 0 fills none, also where the model fills small ones itself",
+        ),
+        keep_parts: str = Input(
+            default="all",
+            choices=["all", "largest"],
+            description="largest keeps only the largest connected part of each mask",
+        ),
         apply_mask: bool = Input(
             default=False,
             description="The picture is the objects cut out: transparent outside (PNG, WebP) or white (JPEG)",
@@ -134,6 +148,11 @@ class Predictor(BasePredictor):
                 "yolo",
             ],
             description="Add annotations for other tools to the ZIP; with return_zip false, return them alone",
+        ),
+        label_map: str = Input(
+            default="none",
+            choices=["none", "instance", "concept"],
+            description="A PNG whose pixel values are numbers of instances or of concepts, 0 the background; the better score wins. In the ZIP with labels.json; with return_zip false, alone",
         ),
         input_size_percent: int = Input(
             default=100,
@@ -184,10 +203,14 @@ class Predictor(BasePredictor):
                 mask_threshold=mask_threshold,
                 nms_iou_threshold=nms_iou_threshold,
                 max_instances=max_instances,
+                min_area=min_area,
+                fill_holes=fill_holes,
+                keep_parts=keep_parts,
                 apply_mask=apply_mask,
                 output_format=output_format,
                 show_labels=show_labels,
                 annotation_format=annotation_format,
+                label_map=label_map,
                 input_size_percent=input_size_percent,
                 tile_size=tile_size,
                 refine=refine,

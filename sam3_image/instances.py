@@ -21,7 +21,16 @@ from PIL import Image as Pillow
 from sam3_image.decode import Image
 from sam3_image.errors import InputError, OutputError, UserError, check_choice, shown
 from sam3_image.masks import Detections, Mask, Selection
-from sam3_image.output import FORMATS, ImageInfo, Output, annotate, draw, save, unwritable
+from sam3_image.output import (
+    FORMATS,
+    ImageInfo,
+    Output,
+    annotate,
+    draw,
+    label_map,
+    save,
+    unwritable,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -211,6 +220,16 @@ class Instances:
         )
         return draw(self.image, self.detections, output)
 
+    def label_map(self, kind: str = "instance") -> NDArray[np.uint16]:
+        """One image of all masks: (height, width) uint16, 0 for the background.
+
+        kind: "instance", whose values are 1 + the index here, or "concept", 1 + that of its prompt.
+        Where instances overlap, the better score wins. Raises InputError for another kind, and for
+        more values than 65,535.
+        """
+        check_choice("kind", kind, ("instance", "concept"))
+        return label_map(self.detections, kind)
+
     def annotations(self, annotation_format: str = "rle") -> Any:
         """The annotations in any `annotation_format`; raises InputError for "none" and others.
 
@@ -280,7 +299,7 @@ class Instances:
             target = Path(os.fsdecode(path))
         except TypeError:
             raise InputError(f"path is {shown(path)}; give the path of a file.") from None
-        wanted = _output_for(target, output)
+        wanted = output_for(target, output)
         if target.is_dir():
             raise OutputError(
                 f"The result cannot be written to {target}, which is a folder: name a file in it."
@@ -334,7 +353,7 @@ class Instances:
         return Instances(self.image, taken, self.metrics)
 
 
-def _output_for(target: Path, given: dict[str, Any]) -> Output:
+def output_for(target: Path, given: dict[str, Any]) -> Output:
     """What to write to a file of that name; raises InputError where the two contradict."""
     ending = target.suffix.lower()
     if not ending:
@@ -345,7 +364,8 @@ def _output_for(target: Path, given: dict[str, Any]) -> Output:
             "without an ending for the ZIP."
         )
     wanted = {**ENDINGS[ending], **given}
-    picture = not (wanted.get("mask_only") or wanted.get("annotation_format", "none") != "none")
+    others = (wanted.get(name, "none") for name in ("annotation_format", "label_map"))
+    picture = not wanted.get("mask_only") and all(other == "none" for other in others)
     if not picture and "output_format" not in given:
         wanted.pop("output_format", None)  # masks are always PNG, and annotations no picture
     output = Output(**wanted)
@@ -366,7 +386,7 @@ def _suffix(output: Output) -> str:
     if output.wants_annotations:
         known = FORMATS[output.annotation_format]
         return "zip" if known.extra else Path(known.file_name).suffix[1:]
-    return "png" if output.mask_only else output.output_format
+    return "png" if output.mask_only or output.wants_label_map else output.output_format
 
 
 def _package(name: str) -> Any:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3_image.masks.detections import Detections
-from sam3_image.masks.sources import LowResMasks
+from sam3_image.masks.detections import Detections, LowResMasks
 from sam3_image.output.canvas import Canvas, Pixels, Style
 
 Bools = NDArray[np.bool_]

@@ -21,10 +21,12 @@ from pillow_heif import from_pillow
 from sam3_image.decode import formats
 from sam3_image.decode.image import Limits, decode, open_image
 from sam3_image.decode.limits import available_memory
-from sam3_image.errors import ImageError, UserError
+from sam3_image.errors import ImageError, MemoryLimitError, UserError
 from sam3_image.settings import Settings
 from tests import image_bombs, image_corpus
 from tests.cog_server import REPOSITORY
+from tests.test_value_range import png16
+from tests.tiff_writer import Layout, write
 
 LIMITS = Limits()
 OVERHEAD = 32_000_000  # bytes that decoding may take beside what grows with the image
@@ -151,6 +153,30 @@ def test_peak_memory_is_as_stated(tmp_path: Path) -> None:
         assert answers[name]["peak"] <= allowed, name
 
 
+def test_peak_memory_is_as_claimed(tmp_path: Path) -> None:
+    """Files that this project reads by itself say what they take, by their layout."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 65535, (1500, 2000, 4), dtype=np.uint16)
+    one_strip = {"compression": 8, "predictor": 2, "rows": 1500}
+    files = {
+        "chunky.tif": write(values[..., :3]),
+        "strip.tif": write(values[..., :3], Layout(**one_strip)),
+        "alpha.tif": write(values, Layout(extra=(2,), tile=(256, 256), compression=8)),
+        "packed.tif": write(values[..., :1] >> 4, Layout(photometric=1, bits=12, rows=1500)),
+        "double.tif": write(values[..., :3].astype(np.float64), Layout(planar=True)),
+        "rgb.png": png16(values[..., :3], 2),
+        "alpha.png": png16(values, 6, interlaced=True),
+    }
+    claimed: dict[str, int] = {}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(MemoryLimitError):
+            decode(data, LIMITS, lambda needed, _, name=name: claimed.setdefault(name, needed))
+    for name, cost in costs(tmp_path / name for name in files).items():
+        assert "error" not in cost
+        assert cost["peak"] <= claimed[name] + len(files[name]), name
+
+
 def test_too_little_memory_is_said_and_the_next_image_works(tmp_path: Path) -> None:
     for side in (50, 8_000):
         (tmp_path / f"{side}.png").write_bytes(png(side, side))
@@ -187,7 +213,6 @@ STRANGERS = {
     "video": b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41",
     "ZIP": b"PK\x03\x04\x14\x00",
     "DICOM": bytes(128) + b"DICM",
-    "ICO": b"\x00\x00\x01\x00\x01\x00",
     "WMF": b"\xd7\xcd\xc6\x9a",
 }
 

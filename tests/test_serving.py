@@ -42,7 +42,7 @@ class Blocked:
     def __call__(self, job: Job[Any]) -> str:
         self.began.set()
         assert self.go.wait(SECONDS)
-        job.check()
+        job.check_canceled()
         return "done"
 
 
@@ -199,7 +199,7 @@ def test_a_device_that_hangs_is_lost_and_comes_back() -> None:
 
 def claimed(ledger: MemoryBudget, pool: HostPool, needed: int, work: Blocked) -> Job[Any]:
     def take(job: Job[Any]) -> Any:
-        with ledger.claim(job.check, job.report.waited) as claim:
+        with ledger.claim(job.check_canceled, job.report.waited) as claim:
             lack = claim.take(needed)
             return work(job) if lack is None else lack
 
@@ -249,7 +249,7 @@ def test_requests_that_need_more_while_they_hold_some_do_not_wait_forever() -> N
     )
 
     def work(job: Job[int | None]) -> int | None:
-        with ledger.claim(job.check, job.report.waited) as claim:
+        with ledger.claim(job.check_canceled, job.report.waited) as claim:
             assert claim.take(400) is None
             held.wait(SECONDS)
             lack = claim.take(300)

@@ -15,7 +15,7 @@ from tests.cog_server import REPOSITORY
 PACKAGE = REPOSITORY / "sam3_image"
 # From the bottom to the top; what shares a line does not import each other.
 ORDER = (
-    ("errors", "report"),
+    ("errors", "report", "shipped"),
     ("settings",),
     ("decode",),
     ("masks",),
@@ -25,16 +25,21 @@ ORDER = (
     ("pipeline",),
     ("serving",),
     ("sam",),
-    ("__init__", "cli", "web"),
+    ("__init__", "web"),
     ("batch",),
+    ("cli",),
+    ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 # Where a library may be imported.
 HOMES = {
     "transformers": {"model"},
     "cog": {"serving"},
+    "fastapi": {"web"},
     "starlette": {"web"},
     "uvicorn": {"web"},
+    "httpcore": {"web"},
+    "prometheus_client": {"web"},
     "ray": {"batch"},
     "pyarrow": {"batch"},
 }
@@ -142,6 +147,10 @@ def _dotted(path: Path) -> str:
 # Names that a protocol of ours or of a library defines.
 PROTOCOLS = {
     "encode",  # CropModel and what stands in for it; formats' own encoders
+    "load",  # WorkerPool
+    "run",  # WorkerPool
+    "read",  # a file object
+    "model_post_init",  # pydantic.BaseModel
     "segment",  # CropModel, and the services over it
     "mask",  # MaskSource
     "take",  # MaskSource

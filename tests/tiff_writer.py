@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ class Layout:
     extra: what the samples behind the colors mean. tags: others, by number.
     """
 
-    order: str = "<"
+    order: Literal["<", ">"] = "<"
     big: bool = False
     planar: bool = False
     tile: tuple[int, int] | None = None

@@ -29,7 +29,7 @@ class GeoReference:
     epsg: int
 
     @classmethod
-    def read(cls, directory: Directory) -> GeoReference | None:
+    def from_tiff(cls, directory: Directory) -> GeoReference | None:
         """What a TIFF says; None where it is not georeferenced by an affine map and an EPSG code.
 
         None, too, for an image that is stored turned or mirrored: programs do not agree on which

@@ -38,7 +38,7 @@ class Find:
 
     concepts: the texts that the model reads; "visual" where only exemplars say what to find.
     boxes: exemplars that narrow every concept, xyxy in pixels of the upright image; may be empty.
-    labels: one per box, 1 for "find more like this", 0 for "exclude what looks like this".
+    labels: one per box: 1 finds more like it, 0 excludes what looks like it.
     """
 
     concepts: tuple[str, ...]
@@ -49,7 +49,7 @@ class Find:
     module: ClassVar[str] = "finder"
 
     @classmethod
-    def read(cls, given: Prompts) -> Find:
+    def from_prompts(cls, given: Prompts) -> Find:
         """The task that these inputs ask for; raises InputError."""
         boxes = () if given.boxes is None else read_boxes("boxes", given.boxes)
         labels = read_labels("box_labels", given.box_labels, len(boxes), "boxes") if boxes else ()
@@ -83,7 +83,7 @@ class Find:
 
 @dataclass(frozen=True)
 class Target:
-    """One object to pick: points on and off it, a box around it, or both.
+    """One object to pick: by points on and off it, a box around it, or both.
 
     points: (x, y) in pixels of the upright image; labels: 1 on the object, 0 off it.
     """
@@ -95,15 +95,20 @@ class Target:
 
 @dataclass(frozen=True)
 class Pick:
-    """One mask per target, or its three candidates where `multimask`, in pixels of one image."""
+    """One mask per target, or its three candidates where `multimask`, in pixels of one image.
+
+    fill_holes: whether small holes are filled as Meta's SAM 3 fills them, where it is the reference
+        (`SAM3_REFERENCE`); False leaves the model's mask as it is.
+    """
 
     targets: tuple[Target, ...]
     multimask: bool
+    fill_holes: bool = True
     name: ClassVar[str] = "pick"
     module: ClassVar[str] = "picker"
 
     @classmethod
-    def read(cls, given: Prompts) -> Pick:
+    def from_prompts(cls, given: Prompts) -> Pick:
         """The task that these inputs ask for; raises InputError."""
         boxes = () if given.boxes is None else read_boxes("boxes", given.boxes)
         points = () if given.points is None else read_points("points", given.points)
@@ -227,7 +232,7 @@ class Prompts(Options):
                 "(pick the object under points or a box)."
             )
         _check_together(self)
-        self._task = TASKS[self.task].read(self)
+        self._task = TASKS[self.task].from_prompts(self)
 
     def on(self, size: tuple[int, int]) -> Find | Pick:
         """The task about an upright image of `size` (height, width) in pixels.

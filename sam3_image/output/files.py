@@ -19,6 +19,7 @@ from sam3_image.output import png
 from sam3_image.output.canvas import Canvas, Style
 from sam3_image.output.formats import Annotations, ImageInfo
 from sam3_image.output.images import PICTURE_FORMATS, Pixels
+from sam3_image.output.label_map import LabelMap
 from sam3_image.output.options import Output
 
 PNG_TYPE, ZIP_TYPE = "image/png", "application/zip"
@@ -61,8 +62,8 @@ class RenderedFile:
 def render(image: Image, instances: Detections, output: Output) -> RenderedFile:
     """The one file that `output` asks for.
 
-    Its name is `masks.zip`, `mask.png`, `overlay.*`, `cutout.*` or that of the annotation format
-    (`yolo.zip` for one that is several files).
+    Its name is `masks.zip`, `mask.png`, `label_map.png`, `overlay.*`, `cutout.*` or that of the
+    annotation format (`yolo.zip` for one that is several files).
     No instance is a result, too: a ZIP without masks, the untouched image, a black mask, an empty
     list. `image.size` and `instances.size` are the same (height, width).
 
@@ -73,6 +74,11 @@ def render(image: Image, instances: Detections, output: Output) -> RenderedFile:
         return RenderedFile("masks.zip", ZIP_TYPE, _zip(image, instances, output))
     if output.wants_annotations:
         return _annotation_file(_annotations(instances, output.annotation_format, _info(image)))
+    if output.wants_label_map:
+        labels = LabelMap(instances, output.label_map)
+        for mask in instances.masks():
+            labels.add(mask)
+        return RenderedFile("label_map.png", PNG_TYPE, labels.encode())
     canvas = _canvas(image, instances, output)
     if output.wants_silhouette:
         return RenderedFile("mask.png", PNG_TYPE, png.encode(canvas.silhouette()))
@@ -143,9 +149,10 @@ def _zip(image: Image, instances: Detections, output: Output) -> bytes:
     annotations = None
     if output.wants_annotations:
         annotations = Annotations(instances, output.annotation_format, _info(image))
+    labels = LabelMap(instances, output.label_map) if output.wants_label_map else None
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        consumers = [consumer.add for consumer in (canvas, annotations) if consumer]
+        consumers = [consumer.add for consumer in (canvas, annotations, labels) if consumer]
         for index, mask in enumerate(_encoded(_tee(instances.masks(), consumers), image.size)):
             _store(archive, f"mask_{index:03}.png", mask)
         if canvas:
@@ -153,6 +160,9 @@ def _zip(image: Image, instances: Detections, output: Output) -> bytes:
                 _store(archive, name, picture)
         for name, data in annotations.files().items() if annotations else ():
             _store(archive, name, data)
+        if labels:
+            _store(archive, "label_map.png", labels.encode())
+            _store(archive, "labels.json", labels.legend())
     return content.getvalue()
 
 

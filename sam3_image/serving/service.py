@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from sam3_image.serving.memory import WORK_BYTES, Claim, MemoryBudget, give_back
 from sam3_image.serving.scheduler import DeviceExecutor, HostPool, Job, ScheduledModel
 from sam3_image.serving.workspace import Workspace
 from sam3_image.settings import Settings
+
+if TYPE_CHECKING:
+    from sam3_image.model import Placement
 
 T = TypeVar("T")
 # What an image can be given as: a file, its content, pixels, or an image that is decoded already.
@@ -81,9 +84,19 @@ class Service:
         """Where downloads may go: what no request uses there is deleted by its age."""
         return self._workspace.folder
 
-    def check(self, request: Request) -> None:
+    @property
+    def placement(self) -> Placement:
+        """The device and dtype of the model."""
+        return self._segmenter.placement
+
+    @property
+    def unfinished(self) -> int:
+        """How many requests wait or run."""
+        return self._pool.unfinished
+
+    def check_texts(self, request: Request) -> None:
         """Raise InputError for what only the model can refuse without an image: long texts."""
-        self._segmenter.check(request.prompts.concepts)
+        self._segmenter.check_texts(request.prompts.concepts)
 
     # Work in memory
 
@@ -125,9 +138,11 @@ class Service:
 
         def work(job: Job[RenderedFile], claim: Claim) -> RenderedFile:
             found = self._segment(source, request, job, claim)
-            job.check()
+            job.check_canceled()
             with job.report.stage("write"):
-                return render(found.image, found.detections, request.output)
+                rendered = render(found.image, found.detections, request.output)
+            _say_result(found, rendered.name, len(rendered.data), job.report)
+            return rendered
 
         return self._submit(work, report or Report(quiet))
 
@@ -215,7 +230,7 @@ class Service:
         self, source: ImageData, request: Request, job: Job[Any], claim: Claim
     ) -> Instances:
         report, value_range = job.report, request.decoding.value_range
-        self.check(request)
+        self.check_texts(request)
         with report.stage("decode"):
             image = self._open(source, value_range, claim)
             # Not after minutes of work.
@@ -233,12 +248,12 @@ class Service:
     def _file(self, path: Path, request: Request, job: Job[FileResult], claim: Claim) -> FileResult:
         report = job.report
         found = self._segment(path, request, job, claim)
-        job.check()
+        job.check_canceled()
         with report.stage("write"), self._workspace.result_folder() as folder:
             result = save(found.image, found.detections, request.output, folder)
-            job.check()  # the caller has left
+            job.check_canceled()  # the caller has left
         report.metrics["timing.total"] = round(job.seconds, 4)
-        _say_result(found, result, report)
+        _say_result(found, result.name, result.stat().st_size, report)
         return FileResult(result, report.metrics)
 
     def _submit(self, work: Callable[[Job[Any], Claim], T], report: Report) -> Job[T]:
@@ -246,7 +261,7 @@ class Service:
             self._has_worked = True
             with (
                 guarded(lambda: self._device.run(self._segmenter.forget)),
-                self._memory.claim(job.check, job.report.waited) as claim,
+                self._memory.claim(job.check_canceled, job.report.waited) as claim,
             ):
                 return work(job, claim)
 
@@ -274,13 +289,13 @@ def _take_care(reference: weakref.ref[Service]) -> None:
             return
 
 
-def _say_result(found: Instances, path: Path, report: Report) -> None:
+def _say_result(found: Instances, name: str, size: int, report: Report) -> None:
     best = ", ".join(f"{score:.3f}" for score in found.scores[:SHOWN_SCORES])
     report.say(
         f"Found {len(found)} instance{'' if len(found) == 1 else 's'}"
         + (f", best {best}" if best else "")
     )
-    report.say(f"Wrote {path.name} ({path.stat().st_size} bytes)")
+    report.say(f"Wrote {name} ({size} bytes)")
     times = [
         f"{name.removeprefix('timing.')} {value:.3f} s"
         for name, value in report.metrics.items()
