@@ -72,7 +72,7 @@ class BatchModel:
     def _checked(self, prompts: tuple[str, ...] | None) -> Request:
         own = {"prompt": None, "prompts": list(prompts)} if prompts else {}
         request = Request.from_inputs(**{**self._inputs, **own})
-        self._service.check(request)
+        self._service.check_texts(request)
         return request
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sam3_image.batch import export
+from sam3_image.batch.arguments import Parser, add_input
 from sam3_image.batch.reader import ImageReader, Item
 from sam3_image.batch.storage import canonical
-from sam3_image.cli import Parser, add_input
 from sam3_image.decode import Limits
 from sam3_image.errors import InputError, shown
 from sam3_image.output import Output
