@@ -215,7 +215,9 @@ def test_zips_are_those_of_predict(job: tuple[Path, Run], pictures: Path, servic
 def test_the_first_lines_say_what_is_done(sample: tuple[Path, Run], pictures: Path) -> None:
     _, run = sample
     first, second, third = run.log.splitlines()[:3]
-    assert first.startswith("batch: prompts: 'red circle', 'star'; threshold: 0.5; weights: ")
+    assert first.startswith(
+        "batch: prompts: 'red circle', 'star'; threshold: 0.5; value_range: auto"
+    )
     assert first.endswith("weights/demo (the demo checkpoint: drawn shapes only)")
     assert second == f"batch: 10 images in {pictures}"
     assert third == "batch: 1 worker on cpu"
@@ -269,11 +271,11 @@ def test_a_reference_image_is_decoded_once_in_each_worker(
     environment = {"SAM3_WEIGHTS": str(REPOSITORY / "weights/demo"), "SAM3_DEVICE": "cpu"}
     opened = []
     open_ = Service.open
-    monkeypatch.setattr(Service, "open", lambda s, data: opened.append(data) or open_(s, data))
+    monkeypatch.setattr(Service, "open", lambda s, *data: opened.append(data) or open_(s, *data))
     reference = (pictures / "0.png").read_bytes()
     boxes = "[[20,20,120,120]]"
     model = BatchModel({"reference_image": reference, "reference_boxes": boxes}, environment)
-    image = model.open(pictures / "1.jpg")
+    image = model.decode(pictures / "1.jpg")
     request = Request.from_inputs(reference_image=reference, reference_boxes=boxes)
     expected = model._service.segment(image, request).annotations("rle")
     for _ in range(2):

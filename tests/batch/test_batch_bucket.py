@@ -89,11 +89,11 @@ def test_a_run_that_was_overtaken_stops(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(results, "BEAT", 0.1)
     folder = ResultFolder(f"s3://{BUCKET}/lock")
     with locked(folder, quiet) as lock:
-        lock.check()
+        lock.require_held()
         folder.put(results.LEASE, b"another")
         wait_for(lambda: lock._lost)  # type: ignore[attr-defined]
         with pytest.raises(OutputError, match="another run is writing"):
-            lock.check()
+            lock.require_held()
     assert folder.get(results.LEASE) == b"another"
 
 
@@ -102,7 +102,7 @@ def test_a_run_that_is_gone_is_not_waited_for_longer(monkeypatch: pytest.MonkeyP
     folder = ResultFolder(f"s3://{BUCKET}/gone")
     folder.put(results.LEASE, b"gone 7")
     with locked(folder, quiet) as lock:
-        lock.check()
+        lock.require_held()
     assert folder.get(results.LEASE) is None
 
 

@@ -71,14 +71,14 @@ def folder(tmp_path: Path) -> ResultFolder:
 def test_parts_that_arrive_meanwhile_are_left_for_the_next_export(
     folder: ResultFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = results.read
+    read = results.read_part
     arrived = iter(range(100, 400, 5))
 
     def and_another(*given: object) -> object:
         publish(folder, next(arrived), 5)
         return read(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(results, "read", and_another)
+    monkeypatch.setattr(results, "read_part", and_another)
     found = widths(coco(folder))
     expected = {f"{n:03}.png": [float(n + 1)] * (n % 3) for n in range(30)}
     assert found == expected
@@ -104,7 +104,7 @@ def test_categories_are_the_runs_prompts_and_then_those_of_single_images(
     assert found == {"star": 1, "sun": 2, "moon": 3}
 
 
-@pytest.mark.parametrize("wanted", [name for name in export.names() if name != "parquet"])
+@pytest.mark.parametrize("wanted", [name for name in export.NAMES if name != "parquet"])
 def test_every_format_has_every_image(folder: ResultFolder, wanted: str) -> None:
     path = Path(export.export(folder, wanted))
     if path.is_dir():

@@ -118,7 +118,9 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("address", ["ftp://host/out", "https://host/out", "hdfs://x/y"])
+@pytest.mark.parametrize(
+    "address", ["ftp://host/out", "https://host/out", "hdfs://x/y", "s3://", "gs:///"]
+)
 def test_results_go_to_folders_and_buckets_only(address: str) -> None:
     with pytest.raises(InputError, match="local folder, or to an s3:// or gs://"):
         ResultFolder(address)
@@ -148,11 +150,11 @@ def test_unfinished_files_of_a_killed_process_are_removed(tmp_path: Path) -> Non
 def test_attempts_are_kept_and_forgotten(tmp_path: Path) -> None:
     folder = ResultFolder(str(tmp_path))
     Attempts([["a", "b"]], {"c": 1}).save(folder)
-    assert Attempts.load(folder) == Attempts([["a", "b"]], {"c": 1})
+    assert Attempts.of(folder) == Attempts([["a", "b"]], {"c": 1})
     Attempts().save(folder)
     assert folder.get(ATTEMPTS) is None
     folder.put(ATTEMPTS, b'{"in_hand": [')
-    assert Attempts.load(folder) == Attempts()
+    assert Attempts.of(folder) == Attempts()
 
 
 @pytest.mark.parametrize(

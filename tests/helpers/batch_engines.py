@@ -58,7 +58,7 @@ class Frail:
     def healthy(self) -> bool:
         return True
 
-    def open(self, data: bytes | Path) -> Image:
+    def decode(self, data: bytes | Path) -> Image:
         if isinstance(data, bytes):
             return decode(data, Limits())
         if data.name.startswith(KILLER):
