@@ -115,9 +115,8 @@ class Tiles:
 
     def _question(self, window: Window, prompts: Sequence[int]) -> Question:
         concepts = [self.request.concepts[index] for index in prompts]
-        return self.exemplars.question(
-            self.pixels, window, concepts, self.request.threshold, prompts
-        )
+        thresholds = [self.request.thresholds[index] for index in prompts]
+        return self.exemplars.question(self.pixels, window, concepts, thresholds, prompts)
 
 
 def _of(instances: Iterable[CropDetection], prompt: int) -> Iterator[CropDetection]:
