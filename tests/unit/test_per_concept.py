@@ -13,8 +13,8 @@ import sam3_image
 from sam3_image import InputError, Sam
 from sam3_image.masks import Selection
 from sam3_image.request import Request
-from tests.cog_server import REPOSITORY
-from tests.drawn_instances import disc, instances_of
+from tests.helpers.cog_server import REPOSITORY
+from tests.helpers.drawn_instances import disc, instances_of
 
 SHAPES = REPOSITORY / "examples" / "shapes.png"
 CONCEPTS = ["red circle", "star", "square"]
