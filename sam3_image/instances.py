@@ -339,7 +339,8 @@ def output_for(target: Path, given: dict[str, Any]) -> Output:
             "without an ending for the ZIP."
         )
     wanted = {**ENDINGS[ending], **given}
-    picture = not (wanted.get("mask_only") or wanted.get("annotation_format", "none") != "none")
+    others = (wanted["return_zip"], wanted.get("mask_only"))
+    picture = not any(others) and wanted.get("annotation_format", "none") == "none"
     if not picture and "output_format" not in given:
         wanted.pop("output_format", None)  # masks are always PNG, and JSON has no other form
     output = Output(**wanted)
