@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -85,3 +87,18 @@ def post_process(
             full = F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
             result["masks"] = (full > cut).long()
     return results
+
+
+def fill_holes(logits: Tensor) -> Tensor:
+    """Return mask logits (..., h, w) of a pick with holes of up to 256 of 288×288 cells filled.
+
+    A hole is an 8-connected component of background (<= 0), at the border or not.
+    """
+    filled = logits.clone()
+    for one in filled.reshape(-1, *logits.shape[-2:]):
+        background = (one <= 0).numpy().astype(np.uint8)
+        count, labels, areas, _ = cv2.connectedComponentsWithStats(background, connectivity=8)
+        for label in range(1, count):
+            if areas[label, cv2.CC_STAT_AREA] <= one.numel() * 256 / 288**2:
+                one[torch.from_numpy(labels == label)] = 10.0
+    return filled

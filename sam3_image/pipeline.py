@@ -64,7 +64,7 @@ def segment(
         report.say(note)
     report.say("Prompt: %s", task)
     runner = CropRunner(model, side, prompts.mask_threshold)
-    if crops.several and isinstance(task, Find):
+    if isinstance(task, Find) and (crops.tile_size is not None or reference is not None):
         found = _find_in_crops(image, request, task, runner, model.queries, report, reference)
     else:
         found = _whole_image(image, task, runner, model.queries, report)
@@ -75,7 +75,7 @@ def segment(
             found = refine(runner, image.pixels, found, crops.tile_size)
     with report.stage("select"):
         if request.selection.asked:
-            found = request.selection.apply(found)
+            found = request.selection.apply(found, report.say)
     report.metrics["instances"] = len(found)
     return Instances(image, found, report.metrics)
 
@@ -84,7 +84,10 @@ def _whole_image(
     image: Image, task: Find | Pick, runner: CropRunner, queries: int, report: Report
 ) -> Detections:
     with report.stage("encode"):
-        features = runner.encode(image.pixels, image.model_inputs)
+        side = runner.side
+        if side not in image.model_inputs:
+            image.model_inputs[side] = runner.model.prepare(image.pixels, side)
+        features = runner.model.encode(image.model_inputs[side])
     if features.cached:
         report.say("Encoder skipped: this image was encoded before")
     report.metrics["encoder_cached"] = int(features.cached)

@@ -86,6 +86,8 @@ class Request:
             and not self.prompts.given("prompt", "prompts")
         ):
             return replace(task, concepts=(VISUAL,))
+        if isinstance(task, Pick) and self.selection.fill_holes == 0:
+            return replace(task, fill_holes=False)
         return task
 
     @classmethod

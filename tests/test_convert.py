@@ -150,6 +150,10 @@ def extra(meta: State) -> None:
     meta["detector.dot_prod_scoring.bias_of_mine"] = torch.zeros(3)
 
 
+def doubled(meta: State) -> None:
+    meta[QUERY.removeprefix("detector.")] = meta[QUERY] + 1
+
+
 def misshapen(meta: State) -> None:
     meta[QUERY] = torch.zeros(2, 5)
 
@@ -168,6 +172,7 @@ def not_a_tensor(meta: State) -> None:
         (renamed, [f"missing: {QUERY}", "unknown: detector.dot_prod_scoring.hs_projection.weight"]),
         (missing, [f"missing: {QUERY}"]),
         (extra, ["unknown: detector.dot_prod_scoring.bias_of_mine"]),
+        (doubled, [f"unknown: {QUERY.removeprefix('detector.')}"]),
         (misshapen, [f"of an unexpected shape: {QUERY} (2, 5)"]),
         (without_dimensions, ["of an unexpected shape", "blocks.0.attn.qkv.weight ()"]),
         (not_a_tensor, ["more than tensors: epoch"]),
@@ -205,15 +210,99 @@ def test_a_checkpoint_of_the_detector_alone(ours: State, run: Any) -> None:
     assert len(answers(folder, pick=False)[0])
 
 
-def test_what_a_training_saves_has_no_first_word(ours: State, run: Any) -> None:
-    meta = {
-        name.replace("detector.", "", 1).replace(
-            "tracker.", "inst_interactive_predictor.model.", 1
-        ): t
-        for name, t in meta_state(ours).items()
+def as_trained(meta: State) -> State:
+    """The names that Meta's training code saves."""
+    words = {"detector.": "", "tracker.": "inst_interactive_predictor.model."}
+    return prefixed(meta, words)
+
+
+def prefixed(meta: State, words: dict[str, str]) -> State:
+    """The same tensors with other first words."""
+    return {
+        next(new + name.removeprefix(old) for old, new in words.items() if name.startswith(old)): t
+        for name, t in meta.items()
     }
-    found = load_file(run(meta) / "model.safetensors")
+
+
+INTERNAL = {"detector.": "sam3_model.", "tracker.": "sam2_predictor."}
+FILES: dict[str, Callable[[State], Any]] = {
+    "training": as_trained,
+    "a trainer's file": lambda m: {"model": as_trained(m), "epoch": 3, "optimizer": {"lr": 0.1}},
+    "DDP": lambda m: prefixed(m, {"": "module."}),
+    "DDP of training": lambda m: {"model": prefixed(as_trained(m), {"": "module."})},
+    "Lightning": lambda m: {"state_dict": prefixed(as_trained(m), {"": "model."}), "epoch": 3},
+    "compiled": lambda m: {"model": {"state_dict": prefixed(m, {"": "module._orig_mod."})}},
+    "internal": lambda m: prefixed(m, INTERNAL),
+    "internal with model": lambda m: prefixed(m, INTERNAL | {"tracker.": "sam2_predictor.model."}),
+    "copies without the first word": lambda m: m | {n.partition(".")[2]: t for n, t in m.items()},
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_files_as_other_programs_save_them(ours: State, run: Any, kind: str) -> None:
+    found = load_file(run(FILES[kind](meta_state(ours))) / "model.safetensors")
+    assert found.keys() == ours.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in ours.items())
+
+
+def mapped(meta: State) -> State:
+    """A file of a script that people pass around: every tensor again without its first words."""
+    again = {n.replace("tracker.model.", "").replace("detector.", ""): t for n, t in meta.items()}
+    return again | meta
+
+
+FILES_OF_31: dict[str, Callable[[State], State]] = {
+    "mapped": mapped,
+    "internal": lambda m: prefixed(m, INTERNAL),
+    "copies under SAM 3's names": lambda m: (
+        m
+        | {
+            n.replace("model.interactive_sam_", "sam_").replace(
+                "interactive_convs", "sam2_convs"
+            ): t
+            for n, t in m.items()
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FILES_OF_31)
+def test_files_of_sam31_as_people_have_them(
+    ours: State, run: Any, tmp_path: Path, kind: str
+) -> None:
+    meta = as_sam31(meta_state(ours))
+    plain = load_file(run(meta) / "model.safetensors")
+    (tmp_path / "converted").rename(tmp_path / "plain")
+    found = load_file(run(FILES_OF_31[kind](meta)) / "model.safetensors")
+    assert found.keys() == plain.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in plain.items())
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["detector_model.text_projection.weight", "tracker_neck.a"], "load unconverted"),
+        (["image_encoder.trunk.patch_embed.proj.weight", "no_mem_embed"], "SAM or SAM 2"),
+    ],
+)
+def test_a_file_of_another_model_is_called_what_it_seems_to_be(
+    run: Any, names: list[str], words: str
+) -> None:
+    with pytest.raises(CheckpointError, match=words) as caught:
+        run({name: torch.zeros(2) for name in names})
+    assert "\n" not in str(caught.value)
+
+
+def test_many_tensors_at_fault_are_all_in_a_file(ours: State, run: Any, tmp_path: Path) -> None:
+    meta = meta_state(ours) | {f"detector.extra.{n}.weight": torch.zeros(n) for n in range(9)}
+    with pytest.raises(CheckpointError) as caught:
+        run(meta)
+    (path,) = tmp_path.glob("*.faults.txt")
+    assert "layout of SAM 3, of which are unknown: detector.extra.0.weight" in str(caught.value)
+    assert f"detector.extra.4.weight and 4 more. {path} lists all" in str(caught.value)
+    assert path.read_text().splitlines() == [
+        f"unknown: detector.extra.{n}.weight" for n in range(9)
+    ]
 
 
 def test_sam31_answers_as_sam3_with_the_same_weights(ours: State, run: Any, tmp_path: Path) -> None:

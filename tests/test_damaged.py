@@ -68,6 +68,19 @@ def test_a_jpeg_without_its_end_marker_is_whole(name: str) -> None:
         assert np.array_equal(decode(end, LIMITS).pixels, right)
 
 
+def test_memory_is_claimed_once_for_all_tries() -> None:
+    asked: list[int] = []
+
+    def claim(needed: int, _pixels: int) -> None:
+        asked.append(needed)
+
+    files = [saved(NOISE, "JPEG")[:-2], with_chunk(BESIDE["text"], True), icon(NOISE, "bmp")]
+    for data in files:
+        asked.clear()
+        decode(data, LIMITS, claim)
+        assert len(asked) == 1
+
+
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_a_jpeg_that_lacks_pixels_is_refused(name: str) -> None:
     mode, options = ENCODINGS[name]
@@ -254,3 +267,28 @@ def test_the_largest_of_a_heic_is_shown() -> None:
     image = decode(buffer.getvalue(), LIMITS)
     assert image.size == (96, 128)
     assert image.notes == ("Images: 3; the largest is shown",)
+
+
+def icon(picture: Pillow.Image, inside: str) -> bytes:
+    return saved(picture, "ICO", sizes=[(16, 16), (48, 48), (32, 32)], bitmap_format=inside)
+
+
+@pytest.mark.parametrize("inside", ["png", "bmp"])
+def test_the_largest_of_an_icon_is_shown(inside: str) -> None:
+    picture = Pillow.fromarray(RNG.integers(0, 255, (48, 48, 4), dtype=np.uint8))
+    image = decode(icon(picture, inside), LIMITS)
+    page = Pillow.new("RGB", picture.size, "white")
+    page.paste(picture.convert("RGB"), mask=picture.getchannel("A"))
+    assert np.array_equal(image.pixels, np.asarray(page))
+    assert image.notes == ("Images: 3; the largest is shown",)
+    assert image.format == "ICO"
+
+
+def test_icons_are_checked_before_they_are_decoded() -> None:
+    data = saved(Pillow.new("RGB", (32, 32)), "ICO", sizes=[(32, 32)], bitmap_format="bmp")
+    at = data.index(struct.pack("<Iii", 40, 32, 64))
+    huge = data[:at] + struct.pack("<Iii", 40, 30_000, 60_000) + data[at + 12 :]
+    assert "a bitmap of 30,000 × 30,000 pixels" in refusal(huge)
+    assert "lists no image" in refusal(data[:4] + bytes(2) + data[6:])
+    assert "behind the end" in refusal(data[:-100])
+    assert "neither a bitmap" in refusal(data[:at] + bytes(len(data) - at))

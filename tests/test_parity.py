@@ -20,11 +20,11 @@ from PIL import Image
 from transformers import Sam3TrackerModel, Sam3TrackerProcessor
 
 from benchmarks import plain
-from demo_checkpoint.as_meta import image_embeddings, set_epsilon
+from demo_checkpoint.as_meta import fill_holes, image_embeddings, set_epsilon
 from sam3_image.masks.detections import Detections
 from sam3_image.model.compatibility import META, TRANSFORMERS, Compatibility
 from sam3_image.model.device import Placement
-from sam3_image.model.prompts import Find, Prompts
+from sam3_image.model.prompts import Find, Pick, Prompts
 from sam3_image.model.segmenter import Segmenter
 from sam3_image.model.weights.checkpoint import Checkpoint
 from tests import second_scenes
@@ -48,8 +48,8 @@ def reference(request: pytest.FixtureRequest) -> Compatibility:
 @pytest.fixture(scope="module")
 def ours(weights: Path, reference: Compatibility) -> Callable[..., Detections]:
     segmenter = Segmenter(Checkpoint.open(weights), CPU, reference=reference)
-    assert segmenter._picker is not None
-    give_memory_embedding(segmenter._picker.tracker)
+    assert segmenter._heads[Pick] is not None
+    give_memory_embedding(segmenter._heads[Pick].tracker)
 
     def run(image: Image.Image, mask_threshold: float = 0.5, **fields: Any) -> Detections:
         pixels = np.array(image)
@@ -154,7 +154,7 @@ def test_masks_of_meta_s_way_are_upsampled_logits_in_every_pixel(weights: Path) 
         features = segmenter.encode(segmenter.prepare(np.array(image), segmenter.side(100)))
         request = Find((objects[0].name if objects else "circle",), THRESHOLD)
         with torch.inference_mode():
-            outputs = segmenter._finder._forward(features, request.concepts, request)
+            outputs = segmenter._heads[Find]._forward(features, request.concepts, request)
             full = F.interpolate(outputs.pred_masks, features.size, mode="bilinear")[0] > 0
             scores = (outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid())[0]
         found = segmenter.segment(features, request)
@@ -241,7 +241,8 @@ def test_pick(
             inputs["image_embeddings"] = image_embeddings(model, inputs.pop("pixel_values"))
         with torch.inference_mode():
             outputs = model(**inputs, multimask_output=multimask)
-        masks = processor.post_process_masks(outputs.pred_masks, inputs["original_sizes"])[0][0]
+        logits = fill_holes(outputs.pred_masks) if reference is META else outputs.pred_masks
+        masks = processor.post_process_masks(logits, inputs["original_sizes"])[0][0]
         scores = outputs.iou_scores[0, 0]
         order = scores.argsort(descending=True, stable=True)
         mine = ours(image, task="visual", multimask_output=multimask, **fields)

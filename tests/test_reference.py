@@ -107,7 +107,9 @@ def test_a_text_that_the_clean_up_empties_is_refused(tiny_weights: Path, text: s
 def test_the_token_of_a_picture_is_computed_once_for_all_texts(tiny_weights: Path) -> None:
     segmenter = Segmenter(Checkpoint.open(tiny_weights), CPU, reference=META)
     runs = []
-    segmenter._finder.detector.geometry_encoder.register_forward_hook(lambda *_: runs.append(1))
+    segmenter._heads[Find].detector.geometry_encoder.register_forward_hook(
+        lambda *_: runs.append(1)
+    )
     features = segmenter.encode(
         segmenter.prepare(np.zeros((40, 50, 3), dtype=np.uint8), segmenter.side(100))
     )

@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 GRAY_INVERTED, GRAY, RGB = 0, 1, 2
 ASSOCIATED, UNASSOCIATED = 1, 2
 
-Tag = tuple[int, list[int] | bytes]  # type, and numbers or text
+Tag = tuple[int, list[int] | list[float] | bytes]  # type, and numbers or text
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Layout:
     extra: what the samples behind the colors mean. tags: others, by number.
     """
 
-    order: str = "<"
+    order: Literal["<", ">"] = "<"
     big: bool = False
     planar: bool = False
     tile: tuple[int, int] | None = None
@@ -128,7 +128,7 @@ def _file(body: bytes, tags: dict[int, Tag], layout: Layout) -> bytes:
     values = b""
     values_start = start + len(table) + (4 + 2 * room) * len(tags) + room
     for tag, (kind, content) in sorted(tags.items()):
-        code = {1: "B", 2: "s", 3: "H", 4: "I", 7: "s"}[kind]
+        code = {1: "B", 2: "s", 3: "H", 4: "I", 7: "s", 12: "d"}[kind]
         if isinstance(content, bytes):
             packed = content
         else:

@@ -133,9 +133,11 @@ def _questions(pixels: NDArray[np.uint8], objects: Sequence[PackedMask]) -> Iter
             box=(x0 - window.x0, y0 - window.y0, x1 - window.x0, y1 - window.y0),
         )
         crop = window.of(pixels)
-        yield Question(crop, Pick((target,), multimask=False), window, (index,))
-        target = _mirrored(target, crop.shape[1])
-        yield Question(crop[:, ::-1], Pick((target,), multimask=False), window, (index,))
+        # Logits of the two answers are averaged: filled holes would outweigh the other answer's.
+        pick = Pick((target,), multimask=False, fill_holes=False)
+        yield Question(crop, pick, window, (index,))
+        pick = replace(pick, targets=(_mirrored(target, crop.shape[1]),))
+        yield Question(crop[:, ::-1], pick, window, (index,))
 
 
 def _mirrored(target: Target, width: int) -> Target:

@@ -3,6 +3,7 @@
 Knows neither requests nor models. Only errors of `sam3_image.errors` are raised.
 """
 
+from sam3_image.decode.georeference import GeoReference
 from sam3_image.decode.image import (
     Image,
     decode,
@@ -20,6 +21,7 @@ from sam3_image.decode.value_range import DecodeOptions
 
 __all__ = [
     "DecodeOptions",
+    "GeoReference",
     "Image",
     "Limits",
     "array_to_rgb",

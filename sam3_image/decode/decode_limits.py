@@ -89,13 +89,13 @@ def check_bmp(data: bytes) -> None:
         )
 
 
-def check_picture(picture: ImageFile, name: str, length: int, pixels: int) -> None:
+def check_effort(image: ImageFile, name: str, length: int, pixels: int) -> None:
     """Raise ImageError when decoding would cost far more than the image's size says.
 
-    picture: header read. name: of its format. length: bytes of the file. pixels: their limit.
+    image: header read. name: of its format. length: bytes of the file. pixels: their limit.
     """
-    width, height = picture.size
-    slow = any(tile[0] in Pillow.DECODERS for tile in picture.tile)
+    width, height = image.size
+    slow = any(tile[0] in Pillow.DECODERS for tile in image.tile)
     if slow and (width * height > SLOW_PIXELS or length > SLOW_BYTES):
         raise ImageError(
             f"The {name} of {width:,} × {height:,} pixels and {length:,} bytes is of a kind that "

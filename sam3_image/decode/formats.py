@@ -13,6 +13,7 @@ from typing import BinaryIO
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
+from PIL.IcoImagePlugin import IcoImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -24,7 +25,7 @@ from pillow_heif.as_plugin import HeifImageFile
 from sam3_image.decode.tiff_directory import Directory
 from sam3_image.errors import ImageError, shown
 
-ACCEPTED = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC and binary PPM"
+ACCEPTED = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC, ICO and binary PPM"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Format:
     """One accepted format.
 
     name: for messages and logs.
-    open: reads the header only and returns Pillow's image, not decoded yet.
+    open: reads the header only and returns Pillow's image, not decoded yet (an icon's is decoded).
     cost: bytes of memory per pixel at the peak of decoding, our own result included; measured.
     """
 
@@ -46,6 +47,7 @@ PNG = Format("PNG", PngImageFile, 8)
 GIF = Format("GIF", GifImageFile, 8)
 BMP = Format("BMP", BmpImageFile, 8)
 PPM = Format("PPM", PpmImageFile, 8)
+ICO = Format("ICO", IcoImageFile, 16)
 TIFF = Format("TIFF", TiffImageFile, 12)
 WEBP = Format("WebP", WebPImageFile, 18)
 AVIF = Format("AVIF", AvifImageFile, 16)
@@ -61,6 +63,7 @@ _ACCEPTED: tuple[tuple[bytes, Format], ...] = (
     (b"MM\x00*", TIFF),
     (b"II+\x00", TIFF),
     (b"MM\x00+", TIFF),
+    (b"\x00\x00\x01\x00", ICO),
     (b"P4", PPM),
     (b"P5", PPM),
     (b"P6", PPM),
@@ -84,7 +87,6 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
     (b"P3", "plain-text PPM"),
     (b"P7", "PAM"),
     (b"PF", "a color PFM"),
-    (b"\x00\x00\x01\x00", "a Windows icon (ICO)"),
     (b"icns", "an Apple icon (ICNS)"),
     (b"DDS ", "DDS"),
     (b"qoif", "QOI"),

@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,15 @@ from sam3_image.decode import jpeg, png, tiff
 from sam3_image.decode.decode_limits import (
     MeteredFile,
     check_bmp,
+    check_effort,
     check_jpeg,
-    check_picture,
     check_tiles,
 )
 from sam3_image.decode.formats import (
     AVIF,
     BMP,
     GIF,
+    ICO,
     JPEG,
     PNG,
     TIFF,
@@ -44,6 +45,8 @@ from sam3_image.decode.formats import (
     identify,
     refuse_camera_raw,
 )
+from sam3_image.decode.georeference import GeoReference
+from sam3_image.decode.ico import largest_icon
 from sam3_image.decode.limits import Limits, check_memory
 from sam3_image.decode.locks import lock_of
 from sam3_image.decode.pixels import (
@@ -62,8 +65,8 @@ from sam3_image.errors import ImageError, MemoryLimitError, UserError, shown
 Claim = Callable[[int, int], int | None]
 
 RGB_BYTES = 3  # of one pixel of the result
-# Bytes for what is converted at a time on the way to RGB: a few blocks of CONVERT_PIXELS.
-CONVERT_BYTES = 100_000_000
+# Bytes for what is converted at a time on the way to RGB, and for the statistics.
+CONVERT_BYTES = 32_000_000
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,14 @@ class Image:
         for the next click) is scaled down once. `pixels` must not change.
     notes: lines for the log: which of several pages and bands is shown, which values are black
         and white.
+    geo: where on the earth it lies, for a TIFF that says so.
     """
 
     pixels: NDArray[np.uint8]
     format: str
     model_inputs: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
     notes: tuple[str, ...] = ()
+    geo: GeoReference | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -92,8 +97,7 @@ class Image:
 def open_image(
     path: Path, limits: Limits, claim: Claim = check_memory, value_range: str = AUTO
 ) -> Image:
-    """Read one image file: of several pages or frames the first, of several HEIC images the
-    largest.
+    """Read one image file: of several pages or frames the first, of several images the largest.
 
     claim: asked before any pixel is decoded whether there are so many bytes of memory for so many
         pixels; returns None if so, else how many bytes there are.
@@ -172,18 +176,24 @@ def from_array(array: NDArray[Any], limits: Limits, value_range: str = AUTO) -> 
     """
     if array.ndim >= 2:
         limits.check_size((array.shape[0], array.shape[1]))
+    if array.dtype == np.uint8 and array.shape[2:] == (3,) and value_range == AUTO:
+        return Image(np.ascontiguousarray(array), "array")
     pixels, notes = array_to_rgb(array, value_range)
     return Image(pixels, "array", notes=tuple(notes))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Decoder:
-    """Decodes files of one format, each with the same limits, claim and value range."""
+    """Decodes one file of a known format, perhaps in several tries.
+
+    claimed: bytes of memory that were claimed for it already.
+    """
 
     form: Format
     limits: Limits
     claim: Claim
     value_range: str
+    claimed: int = 0
 
     def decode(self, data: bytes) -> Image:
         """Return the image; raises UserError, or whatever a decoder raises for a damaged file."""
@@ -194,22 +204,24 @@ class _Decoder:
         if self.form is JPEG:
             check_jpeg(data)
             return self._jpeg(data)
+        if self.form is ICO:
+            return self._ico(data)
         if self.form is BMP:
             check_bmp(data)
         return self._with_pillow(data)
 
     def _with_pillow(self, data: bytes, notes: tuple[str, ...] = ()) -> Image:
-        with self.form.open(MeteredFile(data)) as picture:
-            notes = (*notes, *_select_image(picture))
-            width, height = picture.size
+        with self.form.open(MeteredFile(data)) as opened:
+            notes = (*notes, *_select_image(opened))
+            width, height = opened.size
             self.limits.check_size((height, width))
-            check_picture(picture, self.form.name, len(data), self.limits.pixels)
+            check_effort(opened, self.form.name, len(data), self.limits.pixels)
             self._claim(height * width * self.form.cost, height * width)
-            picture.load()
+            opened.load()
             # A decoder may find another size than the header.
-            self.limits.check_size(picture.size[::-1])
-            pixels, more = upright_rgb(picture, _orientation(picture), self.value_range)
-            if self.form in (GIF, PNG, WEBP, AVIF) and _has_frames(picture):
+            self.limits.check_size(opened.size[::-1])
+            pixels, more = upright_rgb(opened, _orientation(opened), self.value_range)
+            if self.form in (GIF, PNG, WEBP, AVIF) and _has_frames(opened):
                 notes = (*notes, "Frames: several; the first is shown")
         return Image(pixels, self.form.name, notes=(*notes, *more))
 
@@ -259,19 +271,37 @@ class _Decoder:
         if (tile := tiff.tile_size(directory)) is not None:
             check_tiles(size, tile, self.limits.pixels)
         notes = ("Pages: several; the first is shown",) if directory.next else ()
+        geo = GeoReference.from_tiff(directory)
         if not tiff.needs_own_reader(directory):
-            return self._with_pillow(data, notes)
+            return replace(self._with_pillow(data, notes), geo=geo)
         self.limits.check_size(size)
         layout = tiff.read_layout(directory, data)
         height, width = layout.size
         self._claim(layout.memory + RGB_BYTES * height * width + CONVERT_BYTES, height * width)
         samples = tiff.read_samples(layout)
         pixels, more = upright_samples(samples, layout.orientation, layout.icc, self.value_range)
-        return Image(pixels, self.form.name, notes=(*notes, *layout.notes(), *more))
+        return Image(pixels, self.form.name, notes=(*notes, *layout.notes(), *more), geo=geo)
+
+    def _ico(self, data: bytes) -> Image:
+        icon = largest_icon(data)
+        notes = (f"Images: {icon.count}; the largest is shown",) if icon.count > 1 else ()
+        if icon.size is None:
+            inside = replace(self, form=PNG).decode(icon.file)
+            return replace(inside, format=self.form.name, notes=(*notes, *inside.notes))
+        self.limits.check_size(icon.size)
+        pixels = icon.size[0] * icon.size[1]
+        self._claim(pixels * self.form.cost, pixels)  # for it is decoded when it is opened
+        return self._with_pillow(icon.file, notes)
 
     def _claim(self, needed: int, pixels: int) -> None:
+        """Claim memory once for all tries, of which only one holds its pixels at a time."""
+        if needed <= self.claimed:
+            return
+        if self.claimed:  # what the request needs afterwards has been claimed
+            needed, pixels = needed - self.claimed, 0
         if (available := self.claim(needed, pixels)) is not None:
             raise _too_little_memory(self.form, needed, available)
+        self.claimed += needed
 
 
 def require_download(value: object, name: str = "image") -> Path:
@@ -340,21 +370,21 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def _select_image(picture: ImageFile) -> tuple[str, ...]:
+def _select_image(image: ImageFile) -> tuple[str, ...]:
     """Go to the largest of a HEIC's images, and return what the log should say of it."""
-    images = picture._heif_file if isinstance(picture, HeifImageFile) else None
+    images = image._heif_file if isinstance(image, HeifImageFile) else None
     if images is None or len(images) == 1:
         return ()
-    sizes = [image.size[0] * image.size[1] for image in images]
-    if sizes[picture.tell()] < max(sizes):  # else the one that the file names as its main one
-        picture.seek(sizes.index(max(sizes)))
+    sizes = [one.size[0] * one.size[1] for one in images]
+    if sizes[image.tell()] < max(sizes):  # else the one that the file names as its main one
+        image.seek(sizes.index(max(sizes)))
     return (f"Images: {len(sizes)}; the largest is shown",)
 
 
-def _has_frames(picture: ImageFile) -> bool:
+def _has_frames(image: ImageFile) -> bool:
     """Whether there is a second frame; asked last, for it may be damaged where the first is not."""
     with contextlib.suppress(Exception):
-        return bool(picture.is_animated)  # type: ignore[attr-defined]
+        return bool(image.is_animated)  # type: ignore[attr-defined]
     return False
 
 

@@ -39,26 +39,27 @@ TURNS = {
     8: Pillow.Transpose.ROTATE_90,
 }
 
-Block = tuple[int, Pillow.Image]
+# The first row of a part of an image, and the part: Pillow's, or (h, w, 3) uint8 that is upright.
+Block = tuple[int, Pillow.Image | NDArray[np.uint8]]
 
 
 def upright_rgb(
-    picture: Pillow.Image, orientation: int, value_range: str = AUTO
+    image: Pillow.Image, orientation: int, value_range: str = AUTO
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """Return the pixels of a decoded Pillow image as they are seen, and lines for the log.
 
-    picture: decoded, any mode; its `info` may hold transparency and an ICC profile.
+    image: decoded, any mode; its `info` may hold transparency and an ICC profile.
     orientation: EXIF, 1–8; anything else counts as 1.
     value_range: see `choose_levels`; for modes of more than 8 bits.
     Returns (H, W, 3) uint8 RGB, C-contiguous: alpha on white, ICC profile → sRGB, upright.
     """
-    profile = picture.info.get("icc_profile")
-    if picture.mode.startswith(("I", "F")):
-        return upright_samples(_samples(picture), orientation, profile, value_range)
-    transform = _to_srgb(picture.mode, profile)
-    show = _on_white if picture.has_transparency_data else _colored
-    blocks = ((top, show(block, transform)) for top, block in _blocks(picture))
-    return _assembled(blocks, (picture.height, picture.width), orientation), _unused(value_range)
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith(("I", "F")):
+        return upright_samples(_samples(image), orientation, profile, value_range)
+    transform = _to_srgb(image.mode, profile)
+    show = _on_white if image.has_transparency_data else _colored
+    blocks = ((top, show(block, transform)) for top, block in _blocks(image))
+    return _assembled(blocks, (image.height, image.width), orientation), _unused(value_range)
 
 
 def upright_samples(
@@ -73,7 +74,9 @@ def upright_samples(
         for top, bottom in _row_blocks(height, width, SAMPLE_PIXELS):
             part = samples.part(slice(top, bottom))
             bands, opacity = levels.apply(part), part.opacity()
-            if opacity is None:
+            if opacity is None and transform is None and orientation not in TURNS:
+                yield top, np.broadcast_to(bands, (*bands.shape[:2], 3))
+            elif opacity is None:
                 shown = np.squeeze(bands, axis=2) if bands.shape[2] == 1 else bands
                 yield top, _colored(Pillow.fromarray(shown), transform)
             else:
@@ -159,6 +162,9 @@ def _assembled(
     upright = np.empty((width, height, 3) if sideways else (height, width, 3), dtype=np.uint8)
     turn = TURNS.get(orientation)
     for top, block in blocks:
+        if isinstance(block, np.ndarray):
+            upright[top : top + len(block)] = block
+            continue
         # The block's place in the result: rows from the top or the bottom, or columns.
         bottom = top + block.height
         low, high = (
@@ -179,20 +185,20 @@ def _row_blocks(height: int, width: int, pixels: int) -> Iterator[tuple[int, int
         yield top, min(height, top + rows)
 
 
-def _blocks(picture: Pillow.Image) -> Iterator[Block]:
+def _blocks(image: Pillow.Image) -> Iterator[tuple[int, Pillow.Image]]:
     """Yield full-width blocks of the image, with the row at which each starts."""
-    for top, bottom in _row_blocks(picture.height, picture.width, CONVERT_PIXELS):
-        if bottom - top == picture.height:
-            yield 0, picture
+    for top, bottom in _row_blocks(image.height, image.width, CONVERT_PIXELS):
+        if bottom - top == image.height:
+            yield 0, image
         else:
-            yield top, picture.crop((0, top, picture.width, bottom))
+            yield top, image.crop((0, top, image.width, bottom))
 
 
-def _samples(picture: Pillow.Image) -> Samples:
+def _samples(image: Pillow.Image) -> Samples:
     """Return the samples of a Pillow image of mode I, F or I;16 in any byte order."""
-    stored = np.asarray(picture)
+    stored = np.asarray(image)
     values = stored.astype(stored.dtype.newbyteorder("="), copy=False)
-    key = picture.info.get("transparency")  # one gray value that is transparent
+    key = image.info.get("transparency")  # one gray value that is transparent
     alpha = values != key if isinstance(key, int) else None
     return Samples(values[..., None], 8 * values.dtype.itemsize, alpha)
 

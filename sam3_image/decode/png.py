@@ -46,9 +46,13 @@ _PASSES = (
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk of a PNG. whole: its kind, body and checksum."""
+    """One chunk of a PNG.
+
+    whole: its kind, body and checksum. cut: the file ends before it does.
+    """
 
     whole: memoryview
+    cut: bool = False
 
     @property
     def kind(self) -> bytes:
@@ -57,8 +61,8 @@ class Chunk:
 
     @property
     def body(self) -> memoryview:
-        """What it holds."""
-        return self.whole[4:-4]
+        """What it holds; with a part of the checksum, perhaps, where it is cut."""
+        return self.whole[4:] if self.cut else self.whole[4:-4]
 
     @property
     def ancillary(self) -> bool:
@@ -68,7 +72,9 @@ class Chunk:
     @property
     def intact(self) -> bool:
         """Whether its checksum is right; computed each time."""
-        return zlib.crc32(self.whole[:-4]) == int.from_bytes(self.whole[-4:], "big")
+        return not self.cut and zlib.crc32(self.whole[:-4]) == int.from_bytes(
+            self.whole[-4:], "big"
+        )
 
 
 @dataclass(frozen=True)
@@ -152,10 +158,10 @@ def read_samples(data: bytes, header: Header) -> tuple[Samples, dict[Any, Any]]:
         file = b"".join(
             [SIGNATURE, _chunk(b"IHDR", head), *before, _chunk(b"IDAT", files.pop(0)), *after]
         )
-        with PngImageFile(MeteredFile(file)) as picture:
-            picture.load()
-            _combine(values, picture, shift)
-            info = info or dict(picture.info)
+        with PngImageFile(MeteredFile(file)) as image:
+            image.load()
+            _combine(values, image, shift)
+            info = info or dict(image.info)
         before = after = []
     colors = 3 if header.channels >= 3 else 1
     shaped = values.reshape(*header.size, -1)
@@ -240,7 +246,8 @@ def _pixel_data(data: bytes) -> Iterator[memoryview]:
     for chunk in _chunks(data):
         if chunk.kind != b"IDAT":
             continue
-        if not chunk.intact:
+        # A last chunk that is cut may still hold all pixels.
+        if not chunk.cut and not chunk.intact:
             raise ImageError(
                 "The PNG is cut off or damaged (a wrong checksum): send the whole file, or save "
                 "it again."
@@ -249,12 +256,12 @@ def _pixel_data(data: bytes) -> Iterator[memoryview]:
             yield chunk.body[start : start + (1 << 16)]
 
 
-def _combine(values: NDArray[np.uint16], picture: PngImageFile, shift: int) -> None:
+def _combine(values: NDArray[np.uint16], image: PngImageFile, shift: int) -> None:
     """Put the bytes of a decoded 8-bit image into the samples, block by block."""
-    rows = max(1, CHUNK_BYTES // (4 * picture.width))
-    for top in range(0, picture.height, rows):
-        bottom = min(picture.height, top + rows)
-        block = np.asarray(picture.crop((0, top, picture.width, bottom))).astype(np.uint16)
+    rows = max(1, CHUNK_BYTES // (4 * image.width))
+    for top in range(0, image.height, rows):
+        bottom = min(image.height, top + rows)
+        block = np.asarray(image.crop((0, top, image.width, bottom))).astype(np.uint16)
         if shift:
             values[top:bottom] = block << shift
         else:
@@ -267,11 +274,11 @@ def _chunks(data: bytes) -> Iterator[Chunk]:
     at = len(SIGNATURE)
     for _ in range(READS):
         end = at + 12 + int.from_bytes(view[at : at + 4], "big")
-        if end > len(data):
+        if at + 8 > len(data):
             return
-        chunk = Chunk(view[at + 4 : end])
+        chunk = Chunk(view[at + 4 : end], cut=end > len(data))
         yield chunk
-        if chunk.kind == b"IEND":
+        if chunk.cut or chunk.kind == b"IEND":
             return
         at = end
     raise too_many_pieces()

@@ -10,11 +10,13 @@ from sam3_image.errors import ImageError
 
 # Decoders that say so know the format but not this kind of it; the file is not damaged.
 _NOT_SUPPORTED = re.compile(
-    r"^(unsupported|unknown|unrecognized|cannot handle|not a supported)|not supported",
+    r"^(unsupported|unknown|cannot handle|not a supported)|not supported",
     re.IGNORECASE,
 )
 # Messages about the decoder's own code, which say nothing about the file.
-_MEANINGLESS = re.compile(r"driver|index out of range|requires a buffer|Plugin|\bb['\"]")
+_MEANINGLESS = re.compile(
+    r"driver|index out of range|requires a buffer|Plugin|\bb['\"]|^decoder error|^\S*$"
+)
 _MEANINGFUL_TYPES = (OSError, SyntaxError, ValueError, EOFError)
 
 

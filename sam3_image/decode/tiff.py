@@ -26,8 +26,8 @@ SAMPLES = 64  # bands of one pixel
 RUN_BYTES = 8_000_000
 # Of packed samples less, because each bit becomes a byte on the way.
 PACKED_BYTES = 500_000
-# Memory for a run and what is computed from it: Pillow's copy, libtiff's, bytes, predictor.
-WORK_BYTES = 8 * RUN_BYTES
+# Memory for a run and what is computed from it: the pieces, Pillow's copy, bytes, predictor.
+WORK_BYTES = 6 * RUN_BYTES
 
 RAW = 1
 # What libtiff decompresses without interpreting it: LZW, deflate, PackBits, deflate, LZMA, zstd.
@@ -122,8 +122,8 @@ class Layout:
         kept = (len(self.bands) + (self.alpha is not None)) * self.dtype.itemsize
         work = WORK_BYTES
         if self.compression != RAW:
-            # libtiff and Pillow hold a piece each, and copies of what it is made from.
-            work += 2 * self.piece[0] * self.row_bytes + 3 * int(self.counts.max(initial=0))
+            # libtiff and Pillow hold a piece each, beside a copy of what it is made from.
+            work += 2 * self.piece[0] * self.row_bytes + int(self.counts.max(initial=0))
         return self.size[0] * self.size[1] * kept + work
 
     def notes(self) -> list[str]:
@@ -235,18 +235,17 @@ def read_samples(layout: Layout) -> Samples:
     if not layout.counts.all():  # a sparse file: what it leaves out is nodata
         values += np.array(nodata_of(layout.nodata, kept) or 0, kept)
     alpha = None if layout.alpha is None else np.zeros(shape, kept)
-    wanted = [(band, values[..., place]) for place, band in enumerate(layout.bands)]
-    if layout.alpha is not None and alpha is not None:
-        wanted.append((layout.alpha, alpha))
-    for plane in sorted({band for band, _ in wanted}) if layout.planar else [0]:
-        for top, left, block in _blocks(layout, plane):
-            height = min(block.shape[0], shape[0] - top)
-            width = min(block.shape[1], shape[1] - left)
-            for band, target in wanted:
-                if layout.planar and band != plane:
-                    continue
-                source = block[:height, :width, 0 if layout.planar else band]
-                target[top : top + height, left : left + width] = source
+    # Planes of the file with the place of each among the values, or all of them in one.
+    planes = list(enumerate(layout.bands)) if layout.planar else [(slice(None), 0)]
+    bands = 0 if layout.planar else _as_slice(layout.bands)
+    for place, plane in planes:
+        for rows, columns, block in _blocks(layout, plane):
+            values[rows, columns, place] = block[..., bands]
+            if alpha is not None and not layout.planar:
+                alpha[rows, columns] = block[..., layout.alpha]
+    if alpha is not None and layout.alpha is not None and layout.planar:
+        for rows, columns, block in _blocks(layout, layout.alpha):
+            alpha[rows, columns] = block[..., 0]
     return Samples(
         values,
         layout.bits,
@@ -255,6 +254,12 @@ def read_samples(layout: Layout) -> Samples:
         layout.white_is_zero,
         layout.nodata,
     )
+
+
+def _as_slice(bands: tuple[int, ...]) -> slice | list[int]:
+    """Return an index of these bands: a slice, which copies nothing, where they are the first."""
+    first = slice(len(bands))
+    return first if bands == tuple(range(len(bands))) else list(bands)
 
 
 def _sample_type(directory: Directory, samples: int) -> tuple[int, np.dtype[Any]]:
@@ -349,35 +354,39 @@ def _strip_heights(height: int, tall: int) -> NDArray[np.int64]:
     return np.minimum(tall, height - tops)
 
 
-def _blocks(layout: Layout, plane: int) -> Iterator[tuple[int, int, NDArray[Any]]]:
-    """Yield (top, left, block) of one plane; block is (h, w, samples).
+def _blocks(layout: Layout, plane: int) -> Iterator[tuple[slice, slice, NDArray[Any]]]:
+    """Yield (rows, columns, block) of one plane; block is (h, w, samples), cut at the image's edge.
 
-    Blocks are about RUN_BYTES at most; a tile's may reach over the image's edge. Pieces that the
-    file leaves out, as sparse files do, are left out here.
+    Blocks are about RUN_BYTES at most. Pieces that the file leaves out, as sparse files do, are
+    left out here.
     """
     (height, width), (tall, wide) = layout.size, layout.piece
     across, down = -(-width // wide), -(-height // tall)
     first = plane * across * down
-    if not layout.tiled:
-        for pieces in _runs(layout, first, first + down):
-            top = (pieces.start - first) * tall
-            rows = min(height, (pieces.stop - first) * tall) - top
-            for part in _rows(layout, pieces, rows, max(1, RUN_BYTES // layout.row_bytes)):
-                yield top, 0, _values(layout, part)
-                top += len(part)
-        return
-    for row in range(down):
-        leftmost = first + row * across
-        for pieces in _runs(layout, leftmost, leftmost + across):
-            top, left, count = row * tall, (pieces.start - leftmost) * wide, len(pieces)
-            at_once = tall * count if count > 1 else max(1, RUN_BYTES // layout.row_bytes)
-            for part in _rows(layout, pieces, tall * count, at_once):
+    read = _raw if layout.compression == RAW else _decompressed
+    part_rows = max(1, RUN_BYTES // layout.row_bytes)
+    # Strips are pieces below each other; tiles are taken row by row.
+    for row in range(down if layout.tiled else 1):
+        start = first + row * across
+        for pieces in _runs(layout, start, start + (across if layout.tiled else down)):
+            count, number = len(pieces), pieces.start - start
+            top, left = (row * tall, number * wide) if layout.tiled else (number * tall, 0)
+            rows = tall * count if layout.tiled else min(height - top, tall * count)
+            beside = layout.tiled and count > 1
+            for part in read(layout, pieces, rows, rows if beside else part_rows):
                 block = _values(layout, part)
-                if count > 1:  # tiles under each other → next to each other
+                if beside:  # tiles under each other → next to each other
                     tiles = block.reshape(count, tall, wide, -1).swapaxes(0, 1)
                     block = tiles.reshape(tall, count * wide, -1)
-                yield top, left, block
+                block = block[: height - top, : width - left]
+                yield (
+                    slice(top, top + block.shape[0]),
+                    slice(left, left + block.shape[1]),
+                    block,
+                )
                 top += len(part)
+                if top >= height:
+                    break
 
 
 def _runs(layout: Layout, start: int, stop: int) -> Iterator[range]:
@@ -392,17 +401,8 @@ def _runs(layout: Layout, start: int, stop: int) -> Iterator[range]:
         start = max(end, start + 1)
 
 
-def _rows(layout: Layout, pieces: range, rows: int, at_once: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the decompressed pieces, stacked, `at_once` of their rows at a time.
-
-    Each part is (h, row_bytes) uint8; `rows` rows in all.
-    """
-    read = _raw if layout.compression == RAW else _decompressed
-    yield from read(layout, pieces, rows, at_once)
-
-
 def _raw(layout: Layout, pieces: range, rows: int, at_once: int) -> Iterator[NDArray[np.uint8]]:
-    """The rows of uncompressed pieces."""
+    """Yield the rows of uncompressed pieces, stacked, so many at once: (h, row_bytes) uint8."""
     stored, left = [], rows
     for piece in pieces:
         height = min(layout.piece[0], left)
@@ -423,16 +423,17 @@ def _raw(layout: Layout, pieces: range, rows: int, at_once: int) -> Iterator[NDA
 def _decompressed(
     layout: Layout, pieces: range, rows: int, at_once: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """The rows of compressed pieces, by libtiff."""
-    file = _small_tiff(layout, pieces, rows)
-    with TiffImageFile(io.BytesIO(file)) as picture:
-        picture.load()
+    """Yield the same of compressed pieces, by libtiff."""
+    with TiffImageFile(io.BytesIO(_small_tiff(layout, pieces, rows))) as image:
+        image.load()
+        # Else the compressed pieces stay in memory.
+        image.fp = image._fp = None  # type: ignore[assignment]
         if rows <= at_once:
-            yield np.asarray(picture)
+            yield np.asarray(image)
             return
         for start in range(0, rows, at_once):
             box = (0, start, layout.row_bytes, min(rows, start + at_once))
-            yield np.asarray(picture.crop(box))
+            yield np.asarray(image.crop(box))
 
 
 def _small_tiff(layout: Layout, pieces: range, rows: int) -> bytes:

@@ -25,6 +25,7 @@ class Compatibility:
     clean_text: texts are cleaned up and lower-cased before they are tokenized.
     mask_token_0: the detector does not read the token with the id 0.
     upsample_logits: masks of *find* are upsampled as logits, not as probabilities.
+    fill_holes: small holes in the mask of a pick are filled.
     layer_norm_eps: epsilon of the vision encoder; None for the value in the checkpoint's
         configuration.
     """
@@ -36,6 +37,7 @@ class Compatibility:
     clean_text: bool
     mask_token_0: bool
     upsample_logits: bool
+    fill_holes: bool
     layer_norm_eps: float | None
 
     @classmethod
@@ -63,6 +65,7 @@ META = Compatibility(
     clean_text=True,
     mask_token_0=True,
     upsample_logits=True,
+    fill_holes=True,
     layer_norm_eps=1e-5,
 )
 TRANSFORMERS = Compatibility(
@@ -73,6 +76,7 @@ TRANSFORMERS = Compatibility(
     clean_text=False,
     mask_token_0=False,
     upsample_logits=False,
+    fill_holes=False,
     layer_norm_eps=None,
 )
 DEFAULT_COMPATIBILITY = META

@@ -10,19 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import Sam3Model
-from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.sam3.modeling_sam3 import (
-    Sam3ImageSegmentationOutput,
-    Sam3VisionEncoderOutput,
-)
+from transformers.models.sam3.modeling_sam3 import Sam3ImageSegmentationOutput
 
 from sam3_image.masks import Detections, LowResMasks
 from sam3_image.model.compatibility import Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
+from sam3_image.model.parts import Parts
 from sam3_image.model.prompts import Find
 from sam3_image.model.texts import Texts
 from sam3_image.model.transfer import to_host
+from sam3_image.model.transformers_adapter import geometry_tokens, run_heads
 
 # Concepts per batch of the heads. Each needs its own pass of the pixel decoder (about 0.5 GB at
 # full size in float32), so larger batches gain little and cost memory.
@@ -51,17 +49,17 @@ class Finder:
         mask_threshold: probability above which an upsampled pixel is in the mask. Masks are
         upsampled as `reference.upsample_logits` says; boxes are xyxy in pixels, not clipped.
         """
-        every = range(len(request.concepts))
-        return [
-            partial(self._chunk, features, request, every[start : start + CHUNK], mask_threshold)
-            for start in every[::CHUNK]
-        ]
+        steps: list[Callable[[], Detections]] = []
+        for start in range(0, len(request.concepts), CHUNK):
+            chunk = range(len(request.concepts))[start : start + CHUNK]
+            steps.append(partial(self._chunk, features, request, chunk, mask_threshold))
+        return steps
 
     @torch.inference_mode()
     def _chunk(
         self, features: Features, request: Find, indices: range, mask_threshold: float
     ) -> Detections:
-        concepts = [request.concepts[index] for index in indices]
+        concepts = request.concepts[indices.start : indices.stop]
         outputs = self._forward(features, concepts, request)
         # Scores become float32 here; maps only later, for the instances that are kept.
         chances = outputs.presence_logits.float().sigmoid()
@@ -100,23 +98,14 @@ class Finder:
     def _forward(
         self, features: Features, concepts: Sequence[str], request: Find
     ) -> Sam3ImageSegmentationOutput:
-        count = len(concepts)
         levels = self.encoder.levels(features, "find", self.detector.vision_encoder.neck)
-        position = self._position(levels[-1])
-        tokens, mask = self.texts.embeddings(concepts)
+        tokens, valid = self.texts.embeddings(concepts)
         geometry = self._geometry(features, request)
         if geometry is not None:
-            own, valid = (part.expand(count, *part.shape[1:]) for part in geometry)
-            tokens, mask = torch.cat([tokens, own], dim=1), torch.cat([mask, valid], dim=1)
-        levels = tuple(level.expand(count, -1, -1, -1) for level in levels)
-        return self.detector(
-            # The heads read only the lowest level's position encoding, and drop a fourth level.
-            vision_embeds=Sam3VisionEncoderOutput(
-                fpn_hidden_states=(*levels, levels[-1]), fpn_position_encoding=(position,) * 4
-            ),
-            text_embeds=BaseModelOutputWithPooling(pooler_output=tokens),
-            attention_mask=mask,
-        )
+            exemplars, are_valid = geometry
+            tokens = torch.cat([tokens, exemplars.expand(len(concepts), -1, -1)], dim=1)
+            valid = torch.cat([valid, are_valid.expand(len(concepts), -1)], dim=1)
+        return run_heads(self.detector, levels, tokens, valid)
 
     def _geometry(
         self, features: Features, request: Find
@@ -141,33 +130,20 @@ class Finder:
     def _encode_geometry(
         self, features: Features, request: Find
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        lowest = self.encoder.levels(features, "find", self.detector.vision_encoder.neck)[-1]
-        boxes = self._exemplars(features.size, request)
-        labels = torch.tensor([request.labels], dtype=torch.long, device=boxes.device)
-        output = self.detector.geometry_encoder(
-            box_embeddings=boxes,
-            box_mask=torch.ones_like(labels, dtype=torch.bool),
-            box_labels=labels,
-            img_feats=(lowest,),
-            img_pos_embeds=(self._position(lowest),),
-        )
-        return output.last_hidden_state, output.attention_mask
-
-    def _position(self, level: torch.Tensor) -> torch.Tensor:
-        """The position encoding of a feature level (1, C, h, w), of the same shape."""
-        neck = self.detector.vision_encoder.neck
-        return neck.position_encoding(level.shape, level.device, level.dtype)
-
-    def _exemplars(self, size: tuple[int, int], request: Find) -> torch.Tensor:
-        """Return the boxes as (1, n, 4) cxcywh in 0–1; n may be 0.
-
-        They are normalised in float32: pixel coordinates in half precision would be off by pixels.
-        """
-        height, width = size
+        """Boxes are normalised in float32: pixels in half precision would be off by pixels."""
+        levels = self.encoder.levels(features, "find", self.detector.vision_encoder.neck)
+        height, width = features.size
         xyxy = torch.tensor(request.boxes, dtype=torch.float32).reshape(1, -1, 4)
         x0, y0, x1, y1 = (xyxy / torch.tensor([width, height, width, height])).unbind(-1)
         boxes = torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=-1)
-        return boxes.to(self.placement.device, self.placement.dtype)
+        boxes = boxes.to(self.placement.device, self.placement.dtype)
+        labels = torch.tensor([request.labels], dtype=torch.long, device=boxes.device)
+        return geometry_tokens(self.detector, levels[-1], boxes, labels)
+
+
+def head(parts: Parts) -> Finder:
+    """What answers `Find`."""
+    return Finder(parts.detector, parts.texts, parts.encoder, parts.placement, parts.reference)
 
 
 def _selected(

@@ -47,11 +47,12 @@ class Texts:
 
     def embeddings(self, concepts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return embeddings (B, limit, C) of B texts, and which to read: bool (B, limit)."""
-        pairs = [
-            self.cache.get_or_make(self._cleaned(text), partial(self._encode, text))
-            for text in concepts
-        ]
-        embeddings, masks = zip(*pairs, strict=True)
+        embeddings, masks = [], []
+        for text in concepts:
+            key = clean(text) if self.reference.clean_text else text
+            embedding, mask = self.cache.get_or_make(key, partial(self._encode, text))
+            embeddings.append(embedding)
+            masks.append(mask)
         return torch.cat(embeddings), torch.cat(masks)
 
     def _encode(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,7 +73,7 @@ class Texts:
             known = self._tokens.get(text)
             if known is not None:
                 return known
-            cleaned = self._cleaned(text)
+            cleaned = clean(text) if self.reference.clean_text else text
             if not cleaned:
                 raise InputError(
                     f"The prompt {shown(text)} is blank once entities and control characters are "
@@ -89,9 +90,6 @@ class Texts:
                 )
             self._tokens[text] = tokens
             return tokens
-
-    def _cleaned(self, text: str) -> str:
-        return clean(text) if self.reference.clean_text else text
 
 
 def clean(text: str) -> str:

@@ -13,7 +13,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from sam3_image.errors import InputError, shown
+from sam3_image.errors import InputError, choices, shown
+from sam3_image.masks import rle
 from sam3_image.output import PALETTE
 from sam3_image.request import Request
 from sam3_image.shipped import EXAMPLE
@@ -27,9 +28,11 @@ Handler = Callable[[HttpRequest], Awaitable[Response]]
 
 MEDIA_TYPES = {
     ".json": "application/json",
+    ".geojson": "application/geo+json",
     ".jpg": "image/jpeg",
     ".png": "image/png",
     ".webp": "image/webp",
+    ".xml": "application/xml",
     ".zip": "application/zip",
 }
 
@@ -48,6 +51,7 @@ class Api:
                 "name": source.name,
                 "demo": source.is_demo,
                 "palette": PALETTE,
+                **_offered(),
                 # A browser that still sends a large file may not hear why it was refused.
                 "max_upload_bytes": settings.max_upload_bytes,
                 "too_long": too_long(settings),
@@ -77,7 +81,7 @@ class Api:
 
         scores: not rounded, so that whoever filters them gets what a threshold would give.
         """
-        picture, request = await self._asked(http)
+        picture, request, _ = await self._asked(http)
         segmentation = self.context.segmentation
         instances = await until_gone(http, segmentation.segment(picture.image, request))
         annotations = await segmentation.call(instances.annotations, "rle")
@@ -92,18 +96,26 @@ class Api:
     async def file(self, http: HttpRequest) -> Response:
         """POST /api/file: the file that `predict()` gives.
 
-        The body is {picture, inputs}, or a form of image, inputs and perhaps reference_image.
+        The body is {picture, inputs}, or a form of image, inputs and perhaps reference_image. With
+        {picture, instances, concepts, inputs} the file is of the instances given, without asking
+        the model; inputs are then those of the output alone.
         """
-        picture, request = await self._asked(http)
-        made = self.context.segmentation.file(picture.image, request)
+        picture, request, body = await self._asked(http)
+        segmentation = self.context.segmentation
+        if "instances" in body:
+            kept, concepts = body["instances"], body.get("concepts")
+            made = segmentation.written(picture.image, kept, concepts, request.output)
+        else:
+            made = segmentation.file(picture.image, request)
         name, content = await until_gone(http, made)
         return Response(
             content,
-            media_type=MEDIA_TYPES[Path(name).suffix],
+            media_type=MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream"),
             headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )
 
-    async def _asked(self, http: HttpRequest) -> tuple[Picture, Request]:
+    async def _asked(self, http: HttpRequest) -> tuple[Picture, Request, dict[str, Any]]:
+        """The picture and the request of a body, and the body itself ({} for a form)."""
         if http.headers.get("content-type", "").startswith("multipart/form-data"):
             async with arriving():
                 form = await http.form(max_files=2, max_fields=1)
@@ -113,7 +125,7 @@ class Api:
                     reference = await self._sent(form, "reference_image")
                     inputs["reference_image"] = reference.image.pixels
                 request = Request.from_inputs(**inputs)
-                return await self._sent(form, "image"), request
+                return await self._sent(form, "image"), request, {}
             finally:
                 await form.close()
         async with arriving():
@@ -125,13 +137,32 @@ class Api:
         if inputs.get("reference_image") is not None:  # known by its id, as the picture is
             reference = self.context.pictures.get(inputs["reference_image"])
             inputs["reference_image"] = reference.image.pixels
-        return self.context.pictures.get(body.get("picture")), Request.from_inputs(**inputs)
+        picture = self.context.pictures.get(body.get("picture"))
+        if isinstance(inputs.get("mask_image"), dict):  # run lengths, as /api/segment gives them
+            counts = str(inputs["mask_image"].get("counts"))
+            inputs["mask_image"] = rle.decode(counts, picture.image.size).full()
+        return picture, Request.from_inputs(**inputs), body
 
     async def _sent(self, form: FormData, name: str) -> Picture:
         file = form.get(name)
         if not isinstance(file, UploadFile):
             raise InputError(f"{name} is missing; send the file as the form's part {name!r}.")
         return await self.context.segmentation.open(await file.read())
+
+
+def _offered() -> dict[str, Any]:
+    """What of `predict()`'s inputs the page offers where it is there."""
+    inputs = Request.inputs()
+    return {
+        "tasks": choices(inputs["task"]),
+        "formats": [name for name in choices(inputs["annotation_format"]) if name != "none"],
+        "label_maps": [
+            name
+            for name in (choices(inputs["label_map"]) if "label_map" in inputs else ())
+            if name != "none"
+        ],
+        "mask_prompts": "mask_image" in inputs,
+    }
 
 
 def _parsed(name: str, text: Any) -> Any:

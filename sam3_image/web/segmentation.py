@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
 
 from sam3_image.decode import Image
 from sam3_image.masks import Selection
-from sam3_image.output import preview
+from sam3_image.output import Output, preview, render
 from sam3_image.request import Request
+from sam3_image.web.labels import kept_instances
 from sam3_image.web.pictures import Picture, Pictures
 
 if TYPE_CHECKING:  # torch takes seconds, and whoever has a service has imported it
@@ -65,6 +66,18 @@ class Segmentation:
         """Name and content of the file that `predict()` would give."""
         self._service.check(request)
         rendered = await self._service.submit_rendered(image, request)
+        return rendered.name, rendered.data
+
+    async def written(
+        self, image: Image, records: Any, concepts: Any, output: Output
+    ) -> tuple[str, bytes]:
+        """Name and content of the file of instances that a client sends back.
+
+        records, concepts: as `kept_instances` takes them; raises InputError.
+        """
+        output.check_size(image.size)
+        kept = await self.call(kept_instances, image, records, concepts)
+        rendered = await self.call(render, kept.image, kept.detections, output)
         return rendered.name, rendered.data
 
     async def preview(self, image: Image) -> bytes:

@@ -28,6 +28,8 @@ MEDIA_TYPES = {
     "jpg": "image/jpeg",
     "webp": "image/webp",
     "json": "application/json",
+    "geojson": "application/geo+json",
+    "xml": "application/xml",
 }
 
 T = TypeVar("T")

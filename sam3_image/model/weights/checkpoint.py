@@ -191,7 +191,7 @@ def _refuse(folder: Path, fault: str, names: list[str]) -> None:
         )
 
 
-def listed(names: Sequence[str]) -> str:
-    """Name the first few, for use inside messages."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def listed(names: Sequence[str], most: int = NAMED) -> str:
+    """Return the first `most` names and how many more there are, for use in messages."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
