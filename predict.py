@@ -13,7 +13,7 @@ from sam3_image.decode import require_download
 from sam3_image.report import log_to_stdout
 from sam3_image.request import Request
 from sam3_image.serving import Service, errors_for_cog, take_over_process
-from sam3_image.settings import Settings
+from sam3_image.settings import JSON, Settings
 
 
 class Predictor(BasePredictor):
@@ -21,8 +21,9 @@ class Predictor(BasePredictor):
 
     def setup(self) -> None:
         """Load the weights onto the device; fails with one line that says what to do."""
-        log_to_stdout()
-        self.service = Service(Settings.from_environment(os.environ))
+        settings = Settings.from_environment(os.environ)
+        log_to_stdout(as_json=settings.log_format == JSON)
+        self.service = Service(settings)
         take_over_process(self.service.folder, CancelationException)
         self.service.start_caretaker()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 # A library's logger: silent until a program configures logging or calls `log_to_stdout`.
 LOG = logging.getLogger("sam3_image")
@@ -25,19 +27,33 @@ class _LineHandler(logging.Handler):
     `sys.stdout` is looked up each time, because Cog and the command line redirect it.
     """
 
+    def __init__(self, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
+
     def emit(self, record: logging.LogRecord) -> None:
-        text = " ".join(record.getMessage().splitlines()) + "\n"
-        if record.exc_info and record.exc_info[0] is not None:
-            text += logging.Formatter().formatException(record.exc_info) + "\n"
-        sys.stdout.write(text)
+        text = " ".join(record.getMessage().splitlines())
+        failed = record.exc_info and record.exc_info[0] is not None
+        trace = logging.Formatter().formatException(record.exc_info) if failed else ""  # type: ignore[arg-type]
+        if self._as_json:
+            stamp = datetime.fromtimestamp(record.created, UTC).isoformat()
+            about = {"time": stamp, "level": record.levelname.lower(), "message": text}
+            about |= getattr(record, "fields", {})
+            text = json.dumps(about | ({"traceback": trace} if trace else {}))
+        elif trace:
+            text += f"\n{trace}"
+        sys.stdout.write(f"{text}\n")
 
 
-def log_to_stdout() -> None:
-    """Print the log of this process, one line a message: for Cog and for commands."""
+def log_to_stdout(as_json: bool = False) -> None:
+    """Print the log of this process, one line a message: for Cog and for commands.
+
+    as_json: each line is an object with time, level, message, and what else a message carries.
+    """
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
     if not any(isinstance(handler, _LineHandler) for handler in LOG.handlers):
-        LOG.addHandler(_LineHandler())
+        LOG.addHandler(_LineHandler(as_json))
 
 
 def quiet(*_: object) -> None:

@@ -34,6 +34,10 @@ MAX_PICTURES = 64
 MAX_PICTURE_BYTES = 512 * 1024 * 1024
 BYTES_CEILING = 1_000_000_000_000
 
+# How the log is printed: lines for people, or one JSON object a line.
+TEXT, JSON = "text", "json"
+LOG_FORMATS = (TEXT, JSON)
+
 # Which addresses the web server fetches: none, public ones, or also those of its own network.
 OFF, PUBLIC, PRIVATE = "off", "public", "private"
 POLICIES = (OFF, PUBLIC, PRIVATE)
@@ -51,6 +55,7 @@ class Settings:
     max_pixels, max_side, max_bytes: what an image file may measure at most.
     max_tiles: how many tiles one request may ask for.
     kept_features: bytes on the device for features of images that may be asked about again.
+    log_format: SAM3_LOG_FORMAT, one of `LOG_FORMATS`.
     """
 
     weights: str = ""
@@ -63,10 +68,11 @@ class Settings:
     max_bytes: int = MAX_BYTES
     max_tiles: int = MAX_TILES
     kept_features: int = KEPT_FEATURES
+    log_format: str = TEXT
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read the variables; raises UserError for a limit that is not a whole number."""
+        """Read the variables; raises UserError for a value that is not accepted."""
         text, number = _texts(environment), _numbers(environment, CEILING)
         return cls(
             weights=text("SAM3_WEIGHTS"),
@@ -78,6 +84,7 @@ class Settings:
             max_side=number("SAM3_MAX_SIDE", MAX_SIDE),
             max_bytes=number("SAM3_MAX_BYTES", MAX_BYTES),
             max_tiles=number("SAM3_MAX_TILES", MAX_TILES),
+            log_format=_log_format(text("SAM3_LOG_FORMAT")),
         )
 
 
@@ -87,6 +94,7 @@ class WebSettings:
 
     host, port: where it listens; port 0 lets the system choose.
     token: the bearer token that every route but the page's own files asks for, or None.
+    public_url: the address under which a proxy serves this server, with its path prefix, or None.
     hosts: names, beside those of the loopback address, by which it may be addressed.
     fetch_urls: which URLs a request may name: one of `POLICIES`.
     label_studio_url, label_studio_token: where tasks of Label Studio have their files, and the
@@ -100,6 +108,7 @@ class WebSettings:
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     token: str | None = field(default=None, repr=False)
+    public_url: str | None = None
     hosts: tuple[str, ...] = ()
     fetch_urls: str = PUBLIC
     label_studio_url: str | None = None
@@ -121,6 +130,11 @@ class WebSettings:
             )
 
     @property
+    def root_path(self) -> str:
+        """The path prefix of `public_url`, without a slash at its end."""
+        return urlsplit(self.public_url or "").path.rstrip("/")
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the address it listens on."""
         return is_loopback(self.host)
@@ -129,8 +143,10 @@ class WebSettings:
     def from_environment(
         cls, environment: Mapping[str, str], host: str = DEFAULT_HOST, port: int = DEFAULT_PORT
     ) -> WebSettings:
-        """Read SAM3_TOKEN, SAM3_FETCH_URLS and the SAM3_WEB_… variables; raises UserError.
+        """Read the variables below and the SAM3_WEB_… ones; raises UserError.
 
+        SAM3_TOKEN: unset where no token is asked for.
+        SAM3_PUBLIC_URL: an http(s) address, unset where no proxy stands before the server.
         SAM3_FETCH_URLS: off, public (the default where the server listens on the loopback address
             only) or private, which allows addresses of the server's own network too.
         SAM3_LABEL_STUDIO_URL, SAM3_LABEL_STUDIO_TOKEN: both unset where there is none.
@@ -143,6 +159,7 @@ class WebSettings:
             host=host,
             port=port,
             token=text("SAM3_TOKEN") or None,
+            public_url=_address("SAM3_PUBLIC_URL", text("SAM3_PUBLIC_URL")),
             hosts=_names(text("SAM3_WEB_HOSTS").lower()),
             fetch_urls=_policy(text("SAM3_FETCH_URLS"), PUBLIC if is_loopback(host) else OFF),
             label_studio_url=_address("SAM3_LABEL_STUDIO_URL", text("SAM3_LABEL_STUDIO_URL")),
@@ -193,6 +210,15 @@ def _numbers(environment: Mapping[str, str], ceiling: int) -> Callable[[str, int
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _log_format(text: str) -> str:
+    if text and text.lower() not in LOG_FORMATS:
+        raise UserError(
+            f"SAM3_LOG_FORMAT is {shown(text)}; set it to {' or '.join(LOG_FORMATS)}, or leave it "
+            "unset."
+        )
+    return text.lower() or TEXT
 
 
 def _policy(text: str, default: str) -> str:

@@ -35,8 +35,11 @@ LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 HOMES = {
     "transformers": {"model"},
     "cog": {"serving"},
+    "fastapi": {"web"},
     "starlette": {"web"},
     "uvicorn": {"web"},
+    "httpcore": {"web"},
+    "prometheus_client": {"web"},
     "ray": {"batch"},
     "pyarrow": {"batch"},
 }

@@ -124,6 +124,27 @@ def test_x_anylabeling_models_marks_and_refusals(web: WebServer) -> None:
     assert len(exemplars) > 1
     words = {"text_prompt": "red circle. star", "conf_threshold": 0.5}
     assert {shape["label"] for shape in predict(web, words)} == {"red circle", "star"}
+    # As the program sends it, which means no selection of overlapping masks.
+    assert predict(web, {**words, "iou_threshold": 0.0}) == predict(web, words)
+    for text, labels in (
+        ("star, red circle. star", {"star", "red circle. star"}),
+        ("star, star ,red circle", {"star", "red circle"}),
+        ("star.star.", {"star"}),
+    ):
+        found = predict(web, {"text_prompt": text, "conf_threshold": 0.5})
+        assert {shape["label"] for shape in found} <= labels
+        assert len([one for one in found if one["label"] == "star"]) == 1
+    turned = {**rectangle, "data": [157, 157, 43, 43]}
+    assert predict(web, {"marks": [turned], "conf_threshold": 0.5}) == exemplars
+    over = {"type": "rectangle", "data": [652, 252, 900, -5], "label": 1}
+    assert predict(web, {"marks": [over], "conf_threshold": 0.5}) is not None
+    edge = {"type": "point", "data": [801.5, -3], "label": 1}
+    assert len(predict(web, {"marks": [edge]})) >= 0
+    coarse = predict(web, {"marks": [rectangle], "conf_threshold": 0.5, "epsilon_factor": 0.05})
+    assert len(coarse) == len(exemplars)
+    for rough, exact in zip(coarse, exemplars, strict=True):
+        assert 4 <= len(rough["points"]) < len(exact["points"])
+        assert rough["points"][0] == rough["points"][-1]
     only = predict(web, {**words, "filter_classes": ["star"]})
     assert {shape["label"] for shape in only} == {"star"}
     point = {"type": "point", "data": [5, 5], "label": 1}

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpcore
 import pytest
 
 from sam3_image.settings import OFF, PRIVATE, PUBLIC
-from sam3_image.web.fetch import Fetcher, FetchError, is_public
+from sam3_image.web.fetch import Fetcher, FetchError, connect, is_public
 
 PUBLIC_ADDRESS = "93.184.215.14"
+HANGING = "http://images.test/hang"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -49,6 +50,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(b"image of " + self.path.encode())
 
     def do_POST(self) -> None:
+        if self.path == "/hang":
+            time.sleep(60)
         type(self).seen = {"body": self.rfile.read(int(self.headers["Content-Length"])).decode()}
         self.answer(b"thanks")
 
@@ -76,6 +79,7 @@ def internet(port: int) -> Callable[..., Fetcher]:
     names = {
         "images.test": [PUBLIC_ADDRESS],
         "other.test": [PUBLIC_ADDRESS],
+        "xn--bcher-kva.test": [PUBLIC_ADDRESS],
         "inside.test": ["10.0.0.7"],
         "metadata.test": ["169.254.169.254"],
         "both.test": [PUBLIC_ADDRESS, "192.168.1.1"],
@@ -85,12 +89,14 @@ def internet(port: int) -> Callable[..., Fetcher]:
     def resolve(host: str, _port: int) -> list[str]:
         return names.get(host) or [host.strip("[]")]
 
-    def connect(address: str, _port: int, seconds: float) -> socket.socket:
+    async def to_local(
+        address: str, _port: int, seconds: float | None
+    ) -> httpcore.AsyncNetworkStream:
         assert address == PUBLIC_ADDRESS, f"connected to {address}"
-        return socket.create_connection(("127.0.0.1", port), timeout=seconds)
+        return await connect("127.0.0.1", port, seconds)
 
     return lambda **options: Fetcher(
-        **{"policy": PUBLIC, "resolve": resolve, "connect": connect, **options}
+        **{"policy": PUBLIC, "resolve": resolve, "connect": to_local, **options}
     )
 
 
@@ -110,6 +116,7 @@ def test_a_public_address_is_fetched(internet: Callable[..., Fetcher]) -> None:
         *("127.0.0.1", "127.8.9.1", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.0.1"),
         *("169.254.169.254", "100.64.0.1", "192.0.2.1", "224.0.0.1", "255.255.255.255"),
         *("::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1", "2001:db8::1"),
+        *("fec0::1", "192.0.0.8", "192.88.99.1", "3fff::1", "5f00::1", "100::1", "2001::7f00:1"),
         *("::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::"),
     ],
 )
@@ -155,7 +162,7 @@ def test_real_names_of_this_machine_are_refused(host: str) -> None:
     [
         *("file:///etc/passwd", "ftp://images.test/x", "gopher://images.test/", "/etc/passwd"),
         *("http://", "http:///x", "http://images.test:0/", "http://images.test:99999/"),
-        *("http://images.test/a b", "http://images.test/\r\nX-Evil: 1", "http://[::1/"),
+        *("http://images .test/", "http://images.test/\r\nX-Evil: 1", "http://[::1/"),
         "http://images.test/to/file:///etc/passwd",
     ],
 )
@@ -179,6 +186,53 @@ def test_nothing_is_fetched_when_off(internet: Callable[..., Fetcher]) -> None:
 
 def test_private_addresses_when_allowed(port: int) -> None:
     assert get(Fetcher(PRIVATE), f"http://localhost:{port}/x") == b"image of /x"
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "host"),
+    [
+        ("http://images.test/peñoles.png", "/pe%C3%B1oles.png", "images.test"),
+        ("http://images.test/a b.png?c=d é&e=%20", "/a%20b.png?c=d%20%C3%A9&e=%20", "images.test"),
+        ("HTTP://Images.Test/A%20b", "/A%20b", "images.test"),
+        ("http://bücher.test/x", "/x", "xn--bcher-kva.test"),
+        ("http://images.test/to/http://images.test/ñ", "/%C3%B1", "images.test"),
+    ],
+)
+def test_addresses_as_people_write_them(
+    internet: Callable[..., Fetcher], url: str, path: str, host: str
+) -> None:
+    get(internet(), url)
+    assert (Handler.seen["path"], Handler.seen["host"]) == (path, host)
+
+
+def test_webhooks_that_nobody_answers_do_not_keep_images_waiting(
+    internet: Callable[..., Fetcher],
+) -> None:
+    """Sixteen posts wait; a fetch is answered, and canceling the posts ends them at once."""
+
+    async def run() -> float:
+        fetcher = internet(max_seconds=30)
+        posts = [asyncio.ensure_future(fetcher.post(HANGING, b"{}")) for _ in range(16)]
+        await asyncio.sleep(0.2)
+        begin = time.monotonic()
+        assert await fetcher.get("http://images.test/x") == b"image of /x"
+        for post in posts:
+            post.cancel()
+        await asyncio.gather(*posts, return_exceptions=True)
+        return time.monotonic() - begin
+
+    assert asyncio.run(run()) < 10
+
+
+def test_the_time_runs_from_the_moment_of_asking(internet: Callable[..., Fetcher]) -> None:
+    async def run() -> list[BaseException | bytes]:
+        fetcher = internet(max_seconds=1)
+        posts = [fetcher.post(HANGING, b"{}") for _ in range(17)]
+        return await asyncio.gather(*posts, return_exceptions=True)
+
+    begin = time.monotonic()
+    assert all(isinstance(one, FetchError) for one in asyncio.run(run()))
+    assert time.monotonic() - begin < 15  # one after the other, they would take longer
 
 
 @pytest.mark.parametrize("policy", [OFF, PUBLIC])

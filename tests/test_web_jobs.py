@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from sam3_image.errors import InputError
-from sam3_image.web.jobs import Job, Jobs, Outcome
-from sam3_image.web.shelf import Busy, File, Gate, Gone, Shelf
+from sam3_image.output import RenderedFile
+from sam3_image.web.jobs import Jobs, Outcome, WebJob
+from sam3_image.web.store import Admission, BoundedStore, BusyError, GoneError
 
 
 class Clock:
@@ -22,11 +23,12 @@ class Clock:
 
 
 def outcome(size: int = 1) -> Outcome:
-    return Outcome((File("mask_000.png", "image/png", b"x" * size),))
+    return (RenderedFile("mask_000.png", "image/png", b"x" * size),)
 
 
 def done(size: int = 1) -> Callable[[], Awaitable[Outcome]]:
     async def work() -> Outcome:
+        await asyncio.sleep(0)
         return outcome(size)
 
     return work
@@ -37,31 +39,31 @@ async def forever() -> Outcome:
     return outcome()
 
 
-def test_a_shelf_is_bounded_in_count_and_bytes() -> None:
-    shelf: Shelf[str] = Shelf("file", max_count=3, max_bytes=10)
+def test_a_store_is_bounded_in_count_and_bytes() -> None:
+    store: BoundedStore[str] = BoundedStore("file", max_count=3, max_bytes=10)
     for name in "abcd":
-        shelf.put(name, name, 2)
-    assert list(shelf.values()) == ["d", "c", "b"]
-    shelf.put("e", "e", 8)
-    assert list(shelf.values()) == ["e", "d"]
-    assert shelf.bytes == 10
-    shelf.put("large", "large", 1000)  # alone it stays: it was accepted, so it can be used once
-    assert list(shelf.values()) == ["large"]
-    with pytest.raises(Gone, match="No file 'a' is kept here"):
-        shelf.get("a")
+        store.put(name, name, 2)
+    assert list(store.values()) == ["d", "c", "b"]
+    store.put("e", "e", 8)
+    assert list(store.values()) == ["e", "d"]
+    assert store.bytes == 10
+    store.put("large", "large", 1000)  # alone it stays: it was accepted, so it can be used once
+    assert list(store.values()) == ["large"]
+    with pytest.raises(GoneError, match="No file 'a' is kept here"):
+        store.get("a")
 
 
 def test_what_nobody_fetches_goes_after_a_while() -> None:
     clock = Clock()
-    shelf: Shelf[str] = Shelf("file", 10, max_seconds=60, clock=clock)
-    shelf.put("a", "a", 5)
+    store: BoundedStore[str] = BoundedStore("file", 10, max_seconds=60, clock=clock)
+    store.put("a", "a", 5)
     clock.now = 50
-    shelf.put("b", "b", 5)
+    store.put("b", "b", 5)
     clock.now = 61
-    assert list(shelf.values()) == ["b"]
-    assert shelf.bytes == 5
-    with pytest.raises(Gone):
-        shelf.get("a")
+    assert list(store.values()) == ["b"]
+    assert store.bytes == 5
+    with pytest.raises(GoneError):
+        store.get("a")
 
 
 def test_a_job_succeeds_fails_or_is_canceled() -> None:
@@ -71,9 +73,9 @@ def test_a_job_succeeds_fails_or_is_canceled() -> None:
     async def broken() -> Outcome:
         raise ZeroDivisionError("a secret of the inside")
 
-    async def run() -> list[Job]:
+    async def run() -> list[WebJob]:
         jobs = Jobs()
-        started = [jobs.start("a", work) for work in (done(), refused, broken, forever)]
+        started = [jobs.start("a", work)[0] for work in (done(), refused, broken, forever)]
         await asyncio.sleep(0)
         started[3].cancel()
         for job in started:
@@ -91,33 +93,55 @@ def test_a_job_succeeds_fails_or_is_canceled() -> None:
         assert job.created <= (job.started or 0) <= (job.completed or 0)
 
 
-def test_a_job_tells_each_change_once() -> None:
+def test_who_follows_a_job_sees_it_start_and_end() -> None:
     async def run() -> list[str]:
-        told: list[str] = []
-        job = Jobs().start("a", done(), told=lambda job: told.append(job.status))
-        await job.wait()
-        job.cancel()  # too late: a finished job stays as it is
-        return told
+        seen: list[str] = []
 
-    assert asyncio.run(run()) == ["processing", "succeeded"]
+        async def follow(job: WebJob) -> None:
+            seen.append(job.status)
+            await job.wait()
+            seen.append(job.status)
+
+        jobs = Jobs()
+        (job,) = jobs.start("a", done(), follow=follow)
+        await jobs.finish(5)
+        job.cancel()  # too late: a finished job stays as it is
+        return [*seen, job.status]
+
+    assert asyncio.run(run()) == ["processing", "succeeded", "succeeded"]
+
+
+def test_several_jobs_are_taken_together_or_not_at_all() -> None:
+    async def run() -> None:
+        jobs = Jobs(max_unfinished=3)
+        first = jobs.start("a", forever, count=2)
+        with pytest.raises(BusyError, match="2 jobs are waiting, and at most 3"):
+            jobs.start("a", forever, count=2)
+        assert sorted(job.id for job in jobs.of("a")) == sorted(job.id for job in first)
+        await jobs.finish(0)
+        assert [job.status for job in first] == ["canceled"] * 2
+
+    asyncio.run(run())
 
 
 def test_a_finished_job_lets_go_of_the_request_that_it_came_from() -> None:
     class Request:
-        def tell(self, _: Job) -> None:
-            pass
+        async def tell(self, job: WebJob) -> None:
+            await job.wait()
 
-    def started(jobs: Jobs) -> tuple[Job, weakref.ref[Request]]:
+    def started(jobs: Jobs) -> tuple[WebJob, weakref.ref[Request]]:
         request = Request()
 
         async def work() -> Outcome:
             return outcome(len(repr(request)))
 
-        return jobs.start("a", work, told=request.tell), weakref.ref(request)
+        (job,) = jobs.start("a", work, follow=request.tell)
+        return job, weakref.ref(request)
 
     async def run() -> bool:
         job, request = started(jobs := Jobs())
-        await job.wait()
+        await jobs.finish(5)
+        await asyncio.sleep(0)
         gc.collect()
         assert jobs.get("a", job.id) is job
         return request() is None
@@ -128,17 +152,17 @@ def test_a_finished_job_lets_go_of_the_request_that_it_came_from() -> None:
 def test_waiting_jobs_are_bounded_in_number_and_bytes() -> None:
     async def run() -> None:
         jobs = Jobs(max_unfinished=2, max_bytes=100)
-        first = jobs.start("a", forever, held=60)
-        with pytest.raises(Busy, match="1 jobs are waiting"):
+        (first,) = jobs.start("a", forever, held=60)
+        with pytest.raises(BusyError, match="1 jobs are waiting"):
             jobs.start("a", forever, held=41)
-        second = jobs.start("b", forever, held=40)
-        with pytest.raises(Busy, match="2 jobs are waiting"):
+        (second,) = jobs.start("b", forever, held=40)
+        with pytest.raises(BusyError, match="2 jobs are waiting"):
             jobs.start("a", forever)
         first.cancel()
-        third = jobs.start("a", forever, held=60)
+        (third,) = jobs.start("a", forever, held=60)
         assert jobs.of("a") == [third, first]
         assert jobs.get("b", second.id) is second
-        with pytest.raises(Gone):
+        with pytest.raises(GoneError):
             jobs.get("a", second.id)
         for job in (second, third):
             job.cancel()
@@ -151,12 +175,12 @@ def test_results_that_are_over_the_bound_go_and_waiting_work_ends_with_them() ->
 
     async def run() -> None:
         jobs = Jobs(max_bytes=100, max_seconds=60, clock=clock)
-        old = jobs.start("a", done(60))
+        (old,) = jobs.start("a", done(60))
         await old.wait()
-        new = jobs.start("a", done(60))
+        (new,) = jobs.start("a", done(60))
         await new.wait()
         assert jobs.of("a") == [new]
-        waiting = jobs.start("a", forever)
+        (waiting,) = jobs.start("a", forever)
         clock.now = 61
         assert jobs.of("a") == []
         await waiting.wait(5)
@@ -168,18 +192,23 @@ def test_results_that_are_over_the_bound_go_and_waiting_work_ends_with_them() ->
 def test_ids_cannot_be_guessed() -> None:
     async def run() -> set[str]:
         jobs = Jobs()
-        return {jobs.start("a", done()).id for _ in range(50)}
+        return {jobs.start("a", done())[0].id for _ in range(50)}
 
     ids = asyncio.run(run())
     assert len(ids) == 50
     assert all(len(name) >= 24 and name.isalnum() for name in ids)
 
 
-def test_a_gate_has_so_many_places() -> None:
-    gate = Gate(2)
-    with gate.place(), gate.place(), pytest.raises(Busy, match="2 requests are"), gate.place():
+def test_admission_has_so_many_places() -> None:
+    admission = Admission(2)
+    with (
+        admission.place(),
+        admission.place(),
+        pytest.raises(BusyError, match="2 requests are"),
+        admission.place(),
+    ):
         pass
-    with pytest.raises(ZeroDivisionError), gate.place():
+    with pytest.raises(ZeroDivisionError), admission.place():
         raise ZeroDivisionError
-    with gate.place(), gate.place():
+    with admission.place(), admission.place():
         pass

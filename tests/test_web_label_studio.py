@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
 import pytest
 
 from sam3_image.errors import InputError
-from sam3_image.web.label_config import LabelConfig
+from sam3_image.web.clients.label_config import LabelConfig
 from tests.client_scenes import Scene, picked
 from tests.cog_server import REPOSITORY, data_url, png
 from tests.drawn_instances import filled
@@ -102,6 +103,44 @@ def test_polygons_are_percent_and_closed(web: WebServer) -> None:
         assert np.array_equal(filled([points * [8, 6]], (600, 800)), brush_mask(brush))
 
 
+def test_projects_with_rectangles_or_keypoints_alone(web: WebServer) -> None:
+    brushes = results(ask(web, data_url(SHAPES)))[0]["result"]
+
+    def only(tag: str) -> list[dict[str, Any]]:
+        labels = '<Label value="red circle"/><Label value="star"/>'
+        view = f'<View><Image name="i" value="$image"/><{tag} name="t" toName="i">{labels}</{tag}>'
+        found = results(ask(web, data_url(SHAPES), label_config=f"{view}</View>"))[0]["result"]
+        assert [region["type"] for region in found] == [tag.lower()] * len(brushes)
+        return [region["value"] for region in found]
+
+    rectangles, keypoints = only("RectangleLabels"), only("KeyPointLabels")
+    for brush, rectangle, keypoint in zip(brushes, rectangles, keypoints, strict=True):
+        mask = brush_mask(brush)
+        rows, columns = np.nonzero(mask)
+        assert rectangle["rectanglelabels"] == brush["value"]["brushlabels"]
+        box = [rectangle["x"] * 8, rectangle["y"] * 6]
+        box += [rectangle["width"] * 8, rectangle["height"] * 6]
+        spans = [columns.max() + 1 - columns.min(), rows.max() + 1 - rows.min()]
+        assert box == pytest.approx([columns.min(), rows.min(), *spans])
+        assert mask[int(keypoint["y"] * 6), int(keypoint["x"] * 8)]
+
+
+def test_a_label_that_the_model_cannot_read_is_skipped_and_named(web: WebServer) -> None:
+    long = "word " * 60
+    answer = ask(web, data_url(SHAPES), label_config=config("BrushLabels", long, "red circle"))
+    labels = [region["value"]["brushlabels"] for region in results(answer)[0]["result"]]
+    assert labels == [["red circle"]] * 3
+    assert json.loads(answer.headers["x-sam3-skipped-labels"]) == [long]
+    alone = ask(web, data_url(SHAPES), label_config=config("BrushLabels", long))
+    assert alone.status_code == 422
+    assert "tokens" in alone.json()["message"]
+    image = base64.b64encode(SHAPES).decode()
+    labels = [f"label {n}" for n in range(16)] + [long, "red circle"]
+    answer = web.http.post("/cvat/detector", json={"image": image, "labels": labels})
+    assert [one["label"] for one in answer.json() if one["label"] == "red circle"]
+    assert json.loads(answer.headers["x-sam3-skipped-labels"]) == [long]
+
+
 def test_score_is_a_number_or_absent(web: WebServer) -> None:
     found, nothing = results(
         ask(web, data_url(SHAPES), data_url(SHAPES), label_config=config("BrushLabels", "star"))
@@ -149,7 +188,7 @@ def test_health_setup_versions_and_webhook(web: WebServer) -> None:
     ("image", "options", "status", "message"),
     [
         ("/data/upload/1/x.png", {}, 422, "set SAM3_LABEL_STUDIO_URL"),
-        ("s3://bucket/x.png", {}, 400, "is 's3://bucket/x.png', which is not a URL"),
+        ("s3://bucket/x.png", {}, 422, "is 's3://bucket/x.png', a file of Label Studio; set SAM3_"),
         ("http://127.0.0.1:8080/x.png", {}, 400, "not an address of the public internet"),
         ("data:image/png;base64,eA==", {}, 400, "accepted are JPEG"),
         ("", {"label_config": "<View>"}, 422, "which is not XML"),
@@ -229,9 +268,14 @@ def test_files_come_with_the_operators_token_and_nobody_else_gets_it(
         assert len(results(ask(own, f"{address}/data/upload/1/y.png"))[0]["result"]) > 0
         for image in ("http://127.0.0.1:1/z.png", address + "@127.0.0.1/x", address + "9/x.png"):
             assert ask(own, image).status_code == 400
+        for image in ("s3://bucket/a ñ.png", "gs://b/x", "azure-blob://b/x"):
+            assert len(results(ask(own, image))[0]["result"]) > 0
         assert "a.refresh.token" not in own.log()
-    got = [asked.get_nowait() for _ in range(4)]
+    got = [asked.get_nowait() for _ in range(10)]
     assert asked.empty()
+    uri = base64.b64encode("s3://bucket/a ñ.png".encode()).decode()
+    assert got[5] == (f"/tasks/0/resolve/?fileuri={quote(uri)}", "Bearer short-lived")
+    got = got[:4]
     assert got == [
         ("/api/token/refresh/", "a.refresh.token"),
         ("/data/upload/1/x.png", "Bearer short-lived"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sam3_image.masks import Mask, polygons, rle
-from sam3_image.web import brush
+from sam3_image.web.clients import brush
 from tests.drawn_instances import Bools, disc, instances_of, many_masks, ring
 
 SIZES = [(60, 80), (97, 61), (1, 40), (40, 1), (1, 1)]

@@ -15,8 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
+from sam3_image.web.clients.roboflow import contours_or_rle
 from tests.client_scenes import Scene, decoded, picked
 from tests.cog_server import REPOSITORY
+from tests.drawn_instances import instances_of
 from tests.roboflow_sdk import Sdk, SdkError, SdkProcess
 from tests.web_server import WebServer
 
@@ -188,6 +190,39 @@ def test_the_forms_of_visual_prompts(web: WebServer, form: Any) -> None:
     answer = web.http.post("/sam3/visual_segment", json=body)
     assert answer.status_code == 200, answer.text
     assert masks(answer.json()["predictions"])[0][300, 500]
+
+
+def test_the_one_prompt_of_older_clients(web: WebServer) -> None:
+    """It lies at the top level of the body, and model_id may be null."""
+
+    def ask(route: str, **fields: Any) -> Any:
+        body = {**image_of(SHAPES), "format": "rle", "model_id": None, **fields}
+        answer = web.http.post(f"/sam3/{route}", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    box = {"x": 43, "y": 43, "width": 114, "height": 114}
+    for alone in ({"text": "red circle"}, {"boxes": [box]}, {"text": "circle", "boxes": [box]}):
+        old = ask("concept_segment", **alone)["prompt_results"]
+        new = ask("concept_segment", prompts=[alone])["prompt_results"]
+        assert old == new
+        assert old[0]["predictions"]
+    for alone in (CLICK, {"box": {"x": 700, "y": 300, "width": 96, "height": 96}}):
+        old = ask("visual_segment", **alone)["predictions"]
+        assert old == ask("visual_segment", prompts=[alone])["predictions"]
+        assert len(old) == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (2, 2)])
+def test_the_smallest_instances_have_polygons_of_three_points(shape: tuple[int, int]) -> None:
+    full = np.zeros((20, 30), dtype=bool)
+    full[7 : 7 + shape[0], 9 : 9 + shape[1]] = True
+    (mask,) = instances_of([full]).masks()
+    (outline,) = contours_or_rle(mask, "polygon")
+    assert len(outline) >= 3
+    canvas = np.zeros(full.shape, dtype=np.uint8)
+    cv2.fillPoly(canvas, [np.array(outline, dtype=np.int32)], 1)
+    assert np.array_equal(canvas.astype(bool), full)
 
 
 def test_an_embedded_image_needs_not_be_sent_again(sdk: Sdk, web: WebServer) -> None:

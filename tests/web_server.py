@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
+import psutil
 
 from tests.cog_server import REPOSITORY, SETUP_SECONDS
 
@@ -50,17 +51,26 @@ class WebServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def ready(self) -> WebServer:
-        """This server once it has printed its address; fails with the log if it ends."""
+    def ready(self, address: str = r"http://\S+/") -> WebServer:
+        """This server once it has printed its address; fails with the log if it ends.
+
+        address: a pattern of it, which ends in a slash.
+        """
         end = time.monotonic() + SETUP_SECONDS
         while time.monotonic() < end and self.process.poll() is None:
-            found = re.search(r"open (http://\S+)/", self.log())
+            found = re.search(f"open ({address})", self.log())
             if found:
-                self.url = found[1]
+                self.url = found[1].rstrip("/")
                 self.http.base_url = httpx.URL(self.url)
                 return self
             time.sleep(0.05)
         raise AssertionError(f"the web server is not ready:\n{self.log()[-4000:]}")
+
+    def listens_at(self) -> str:
+        """Host and port at which it takes connections, whatever its address for others is."""
+        connections = psutil.Process(self.process.pid).net_connections("tcp")
+        (port,) = {one.laddr.port for one in connections if one.status == "LISTEN"}
+        return f"127.0.0.1:{port}"
 
     def log(self) -> str:
         """Everything the server has printed so far."""

@@ -142,6 +142,11 @@ class HostPool:
         return job
 
     @property
+    def unfinished(self) -> int:
+        """How many jobs wait or run."""
+        return self._unfinished
+
+    @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing runs."""
         return self._unfinished == 0

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from sam3_image.serving.memory import WORK_BYTES, Claim, MemoryBudget, give_back
 from sam3_image.serving.scheduler import DeviceExecutor, HostPool, Job, ScheduledModel
 from sam3_image.serving.workspace import Workspace
 from sam3_image.settings import Settings
+
+if TYPE_CHECKING:
+    from sam3_image.model import Placement
 
 T = TypeVar("T")
 # What an image can be given as: a file, its content, pixels, or an image that is decoded already.
@@ -80,6 +83,16 @@ class Service:
     def folder(self) -> Path:
         """Where downloads may go: what no request uses there is deleted by its age."""
         return self._workspace.folder
+
+    @property
+    def placement(self) -> Placement:
+        """The device and dtype of the model."""
+        return self._segmenter.placement
+
+    @property
+    def unfinished(self) -> int:
+        """How many requests wait or run."""
+        return self._pool.unfinished
 
     def check(self, request: Request) -> None:
         """Raise InputError for what only the model can refuse without an image: long texts."""

@@ -7,16 +7,18 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from sam3_image.errors import UserError
-from sam3_image.settings import DEFAULT_HOST, DEFAULT_PORT, Settings, WebSettings
+from sam3_image.settings import DEFAULT_HOST, DEFAULT_PORT, JSON, Settings, WebSettings
+
+if TYPE_CHECKING:
+    from sam3_image.serving import Service
 
 USAGE_ERROR = 2
 BACKLOG = 64
-# After this many seconds a stopping server no longer waits for the requests that still run.
-GRACE_SECONDS = 10
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = parser.parse_args(arguments)
         settings = WebSettings.from_environment(os.environ, given.host, given.port)
-        _serve(settings, _listen(settings))
+        _serve(settings, Settings.from_environment(os.environ), _listen(settings))
     except UserError as error:
         print(f"web: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -53,23 +55,22 @@ def _listen(settings: WebSettings) -> socket.socket:
         ) from None
 
 
-def _serve(settings: WebSettings, listening: socket.socket) -> None:
+def _serve(settings: WebSettings, model: Settings, listening: socket.socket) -> None:
+    """Answer at once; the model is loaded meanwhile. Raises UserError where it cannot be."""
     # Imported late: torch takes seconds, and neither --help nor a taken port needs it.
     import uvicorn
 
-    from sam3_image.decode import silence_libtiff
     from sam3_image.report import log_to_stdout
-    from sam3_image.serving import Service
-    from sam3_image.web.app import create_app
+    from sam3_image.web.app import GRACE_SECONDS, create_app
+    from sam3_image.web.server import BoundedProtocol, behind_proxy
 
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises it again when it has ended
         signal.signal(number, _stop)
-    silence_libtiff()
-    log_to_stdout()
-    service = Service(Settings.from_environment(os.environ))
-    service.start_caretaker()
+    log_to_stdout(as_json=model.log_format == JSON)
+    app = create_app(None, settings)
     config = uvicorn.Config(
-        create_app(service, settings),
+        app,
+        http=BoundedProtocol,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -77,14 +78,47 @@ def _serve(settings: WebSettings, listening: socket.socket) -> None:
         ws="none",
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    port = listening.getsockname()[1]
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    hint = "  (add #token= and SAM3_TOKEN's value)" if settings.token else ""
-    print(f"web: open http://{host}:{port}/{hint}", file=sys.stderr, flush=True)
+    config.app = behind_proxy(app, config.forwarded_allow_ips)
+    server = uvicorn.Server(config)
+    failures: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            app.state.server.serve(_loaded(model))
+            print(f"web: open {_opened_at(settings, listening)}", file=sys.stderr, flush=True)
+        except BaseException as error:
+            failures.append(error)
+            server.should_exit = True
+
+    loading = threading.Thread(target=load, name="load", daemon=True)
+    loading.start()
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
     finally:
-        service.close()
+        if app.state.server.service is not None:
+            app.state.server.service.close()
+    if failures:
+        raise failures[0]
+
+
+def _loaded(settings: Settings) -> Service:
+    from sam3_image.decode import silence_libtiff
+    from sam3_image.serving import Service
+
+    silence_libtiff()
+    service = Service(settings)
+    service.start_caretaker()
+    return service
+
+
+def _opened_at(settings: WebSettings, listening: socket.socket) -> str:
+    """The address at which a browser opens the page."""
+    hint = "  (add #token= and SAM3_TOKEN's value)" if settings.token else ""
+    if settings.public_url:
+        return f"{settings.public_url.rstrip('/')}/{hint}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    host = f"[{host}]" if ":" in host else host
+    return f"http://{host}:{listening.getsockname()[1]}/{hint}"
 
 
 def _stop(*_: object) -> NoReturn:

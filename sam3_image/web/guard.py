@@ -3,13 +3,23 @@
 A server on the loopback address is reached by every page that its user's browser opens. Such a
 page may send requests across origins, or make its own name point at 127.0.0.1 (DNS rebinding), so
 both the name asked for and the page that asks are checked, token or not.
+
+The token is checked here and not in a FastAPI dependency because FastAPI reads a body before it
+runs any dependency: nobody without a token may make this server hold an upload.
 """
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import binascii
+import contextlib
 import hmac
 import ipaddress
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Sequence
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -17,7 +27,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sam3_image.errors import shown
 from sam3_image.settings import WebSettings, is_loopback
-from sam3_image.web.answers import HEADERS, problem
+from sam3_image.web.problems import HEADERS, problem
+
+NO_TOKEN = (
+    "This server asks for a token (SAM3_TOKEN where it runs): give it to the client as its API "
+    "key, or send it as 'Authorization: Bearer …'; in the browser open the page's address with "
+    "#token=… added."
+)
+MAX_LENGTH_DIGITS = 20
+# Key of the scope: the host that a trusted proxy was asked for.
+FORWARDED_HOST = "sam3.forwarded_host"
+# Roboflow's SDK puts its key first in the JSON. Of a body without a key in front, no more is read.
+KEYED_PATHS = "/sam3/"
+KEY = re.compile(rb'"api_key"\s*:\s*("(?:[^"\\]|\\.)*")')
+KEY_BYTES = 16_384
+KEY_SECONDS = 10
 
 
 class Guard:
@@ -29,6 +53,8 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: WebSettings) -> None:
         self._app = app
         self._settings = settings
+        public = urlsplit(settings.public_url or "")
+        self._public_host, self._public_name = public.netloc or None, public.hostname
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on."""
@@ -43,35 +69,42 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        refusal = self._refusal(scope)
         if refusal:
             await problem(*refusal)(scope, receive, send_with_headers)
             return
+        if FORWARDED_HOST in scope:
+            MutableHeaders(scope=scope)["host"] = scope[FORWARDED_HOST]
         await self._app(scope, self._limited(receive), send_with_headers)
 
-    def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
-        host = headers.get("host", "")
-        if not self._is_ours(host):
-            return 421, (
-                f"This server is not called {shown(host)}: use the address that it printed, or "
-                "set SAM3_WEB_HOSTS to the names it may be called by."
-            )
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        headers = Headers(scope=scope)
+        # Both: a page that made its own name point here can send a X-Forwarded-Host of its choice.
+        hosts = [headers.get("host", ""), scope.get(FORWARDED_HOST) or headers.get("host", "")]
+        for host in hosts:
+            if not self._is_ours(host):
+                return 421, (
+                    f"This server is not called {shown(host)}: use the address that it printed, "
+                    "or set SAM3_WEB_HOSTS to the names it may be called by."
+                )
         origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != host:
+        if origin is not None and origin.partition("://")[2] not in (*hosts, self._public_host):
             return 403, f"A page from {shown(origin)} may not use this server."
         # A link from elsewhere may open the page; anything else across sites is refused.
-        opens_page = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
+        opens_page = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
         site = headers.get("sec-fetch-site", "none")
         if site not in ("same-origin", "none") and not opens_page:
             return 403, f"A request from another site ({shown(site)}) may not use this server."
         length = headers.get("content-length", "")
-        if length.isascii() and length.isdigit() and int(length) > self._settings.max_upload_bytes:
-            return 413, too_long(self._settings)
+        if length.isascii() and length.isdigit():
+            too_many_digits = len(length) > MAX_LENGTH_DIGITS
+            if too_many_digits or int(length) > self._settings.max_upload_bytes:
+                return 413, too_long(self._settings)
         return None
 
     def _is_ours(self, host: str) -> bool:
         name = host.lower().rpartition(":")[0] if _has_port(host) else host.lower()
-        if is_loopback(name) or name in self._settings.hosts:
+        if is_loopback(name) or name in (*self._settings.hosts, self._public_name):
             return True
         if self._settings.is_local:
             return False
@@ -79,7 +112,7 @@ class Guard:
         return name == self._settings.host.lower() or _is_address(name)
 
     def _limited(self, receive: Receive) -> Receive:
-        """Return the same messages, until they hold more bytes than a request may."""
+        """The same messages, until they hold more bytes than a request may."""
         taken = 0
 
         async def limited() -> Message:
@@ -94,7 +127,11 @@ class Guard:
 
 
 class RequireToken:
-    """Refuses (401) what does not bring the bearer token, where one is set.
+    """Refuses (401) requests that do not bring the token, where one is set.
+
+    It is taken from every place where one of the clients puts its API key: the Authorization
+    header under any scheme, as the password of Basic credentials, the Token header, the query,
+    and the body of Roboflow's SDK.
 
     open_paths: what is served without: a path, or everything below one that ends in "/".
     """
@@ -107,20 +144,37 @@ class RequireToken:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on."""
         if (
-            self._token is None
-            or scope["type"] != "http"
-            or self._is_open(scope["path"])
-            or is_token(bearer(Headers(scope=scope)), self._token)
+            scope["type"] != "http"
+            or self._token is None
+            or self._is_open(_path(scope))
+            or any(is_token(given, self._token) for given in _given_tokens(scope))
         ):
             await self._app(scope, receive, send)
-            return
-        answer = problem(
-            401,
-            "This server asks for a token: send it as 'Authorization: Bearer …' (SAM3_TOKEN "
-            "where the server runs); in the browser open the page's address with #token=… added.",
-            {"WWW-Authenticate": "Bearer"},
-        )
-        await answer(scope, receive, send)
+        elif _path(scope).startswith(KEYED_PATHS):
+            await self._ask_body(scope, receive, send, self._token)
+        else:
+            await _unauthorized(scope, receive, send)
+
+    async def _ask_body(self, scope: Scope, receive: Receive, send: Send, token: str) -> None:
+        """Look for the token at the beginning of a JSON body, and drop what comes without it.
+
+        The body is read even so: a client that is cut off while it sends never sees the answer.
+        """
+        messages: list[Message] = []
+        begin, allowed, more = b"", False, True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KEY_SECONDS):
+                while more and not allowed:
+                    message = await receive()
+                    more = bool(message.get("more_body"))
+                    if len(begin) < KEY_BYTES:
+                        messages.append(message)
+                        begin += message.get("body", b"")
+                        allowed = any(is_token(given, token) for given in _keys(begin))
+        if allowed:
+            await self._app(scope, _replayed(messages, receive), send)
+        else:
+            await _unauthorized(scope, receive, send)
 
     def _is_open(self, path: str) -> bool:
         return any(
@@ -130,21 +184,53 @@ class RequireToken:
 
 
 def too_long(settings: WebSettings) -> str:
-    """Return what whoever sends too much is told."""
+    """The message for an upload over the limit."""
     return (
         f"The upload is larger than the {settings.max_upload_bytes:,} bytes accepted in one "
         "request: send a smaller file (or raise SAM3_WEB_MAX_UPLOAD where the server runs)."
     )
 
 
-def bearer(headers: Headers) -> str:
-    """Return token in an Authorization header, whatever the scheme calls itself; "" without one."""
-    return headers.get("authorization", "").partition(" ")[2].strip()
-
-
 def is_token(given: str, token: str) -> bool:
     """Whether that is the token, in a time that does not say how much of it was right."""
-    return hmac.compare_digest(given.encode(), token.encode())
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), token.encode())
+
+
+def _given_tokens(scope: Scope) -> Iterator[str]:
+    headers = Headers(scope=scope)
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    yield credentials.strip()
+    yield headers.get("token", "")
+    yield from parse_qs(scope["query_string"].decode("latin-1")).get("api_key", ())
+    if scheme.lower() == "basic":
+        with contextlib.suppress(binascii.Error, ValueError):
+            yield base64.b64decode(credentials).decode().partition(":")[2]
+
+
+def _keys(begin: bytes) -> Iterator[str]:
+    for found in KEY.finditer(begin):
+        with contextlib.suppress(ValueError):
+            yield str(json.loads(found[1]))
+
+
+def _replayed(messages: list[Message], receive: Receive) -> Receive:
+    """The messages that were read already, then those that are still to come."""
+
+    async def replayed() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return replayed
+
+
+def _path(scope: Scope) -> str:
+    """The path below the prefix under which a proxy serves this application."""
+    prefix, path = scope.get("root_path", ""), str(scope["path"])
+    return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
+
+
+async def _unauthorized(scope: Scope, receive: Receive, send: Send) -> None:
+    answer = problem(401, NO_TOKEN, {"WWW-Authenticate": "Bearer"})
+    await answer(scope, receive, send)
 
 
 def _has_port(host: str) -> bool:

@@ -7,78 +7,92 @@ corner, boxes of a visual prompt at their center: that is how their API has it.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sam3_image.errors import ImageError, InputError, shown
 from sam3_image.masks import Mask, Selection, polygons, rle
 from sam3_image.request import Request
-from sam3_image.web.endpoint import Call, Endpoint, group
-from sam3_image.web.pictures import Picture
-from sam3_image.web.roboflow_models import (
+from sam3_image.web.clients.roboflow_models import (
     MODEL,
     ConceptAnswer,
     ConceptBody,
     ConceptPrompt,
-    Echo,
     EmbedAnswer,
     Format,
-    Image,
-    Images,
-    Prediction,
+    ImagesBody,
+    PromptEcho,
     PromptResult,
+    RoboflowPrediction,
+    SentImage,
     VisualAnswer,
     VisualBody,
     VisualPrompt,
     VisualPrompts,
 )
-from sam3_image.web.sources import from_base64, from_url
+from sam3_image.web.image_input import from_base64, from_url
+from sam3_image.web.routes import client_router
+from sam3_image.web.segmentation import KnownImage
+from sam3_image.web.state import Server, ServerState
 
 if TYPE_CHECKING:
     from sam3_image.instances import Instances
 
 MAX_IMAGES = 16
+MIN_POINTS = 3  # of a polygon
+NAMES = "image_id"  # the store of digests by the names that clients gave to images
 
 # Whatever is asked of an image leaves its encoding in the cache.
 CHEAPEST = {"task": "visual", "points": [[0, 0]]}
 
+A = TypeVar("A")
 
-async def concept_segment(call: Call[ConceptBody]) -> Any:
+router = client_router("roboflow")
+
+
+@router.post("/sam3/concept_segment")
+async def concept_segment(body: ConceptBody, server: Server) -> ConceptAnswer | list[ConceptAnswer]:
     """Find every instance of each concept (promptable concept segmentation)."""
-    body = call.body
-    if not body.model_id.startswith("sam3"):
+    if not (body.model_id or MODEL).startswith("sam3"):
         raise InputError(
             f"model_id is {shown(body.model_id)}; this server has {MODEL!r} and no other."
         )
     questions = _questions(body)
     selection = Selection(nms_iou_threshold=body.nms_iou_threshold)
-    return await _each(call, lambda picture: _concepts(call, picture, questions, selection))
+    return await _each(
+        server, body, lambda known: _concepts(server, body, known, questions, selection)
+    )
 
 
-async def visual_segment(call: Call[VisualBody]) -> Any:
+@router.post("/sam3/visual_segment")
+async def visual_segment(body: VisualBody, server: Server) -> VisualAnswer | list[VisualAnswer]:
     """Pick the one object under each prompt's points or in its box (visual segmentation)."""
     requests = [
-        Request.from_inputs(**_target(prompt), multimask_output=call.body.multimask_output)
-        for prompt in _visual_prompts(call.body)
+        Request.from_inputs(**_target(prompt), multimask_output=body.multimask_output)
+        for prompt in _visual_prompts(body)
     ]
-    return await _each(call, lambda picture: _picks(call, picture, requests))
+    return await _each(server, body, lambda known: _picks(server, body, known, requests))
 
 
-async def embed_image(call: Call[Images]) -> Any:
+@router.post("/sam3/embed_image")
+async def embed_image(body: ImagesBody, server: Server) -> EmbedAnswer | list[EmbedAnswer]:
     """Encode an image ahead of questions about it; later requests may name it by image_id alone."""
-    return await _each(call, lambda picture: _embed(call, picture))
+    return await _each(server, body, lambda known: _embed(server, body, known))
 
 
 async def _concepts(
-    call: Call[ConceptBody],
-    picture: Picture,
+    server: ServerState,
+    body: ConceptBody,
+    known: KnownImage,
     questions: Sequence[tuple[Request, Sequence[int]]],
     selection: Selection,
 ) -> ConceptAnswer:
     begin = time.perf_counter()
-    segmentation = call.context.segmentation
-    found = await segmentation.segment_all(picture.image, questions, selection)
-    predictions = await segmentation.call(_predictions, found, call.body.format)
+    found = await server.segmentation.segment_all(known.image, questions, selection)
+    predictions = await server.segmentation.call(_predictions, found, body.format)
     results = [
         PromptResult(
             prompt_index=index,
@@ -87,50 +101,51 @@ async def _concepts(
                 p for p, of in zip(predictions, found.prompts, strict=True) if of == index
             ],
         )
-        for index, prompt in enumerate(call.body.prompts)
+        for index, prompt in enumerate(body.prompts)
     ]
     return ConceptAnswer(prompt_results=results, time=time.perf_counter() - begin)
 
 
 async def _picks(
-    call: Call[VisualBody], picture: Picture, requests: Sequence[Request]
+    server: ServerState, body: VisualBody, known: KnownImage, requests: Sequence[Request]
 ) -> VisualAnswer:
     begin = time.perf_counter()
+    form: Format = "rle" if body.format == "rle" else "polygon"
     predictions = []
     for request in requests:
-        found = await call.context.segmentation.segment(picture.image, request)
-        form: Format = "rle" if call.body.format == "rle" else "polygon"
-        predictions += (await call.context.segmentation.call(_predictions, found, form))[:1]
+        found = await server.segmentation.segment(known.image, request)
+        predictions += (await server.segmentation.call(_predictions, found, form))[:1]
     return VisualAnswer(predictions=predictions, time=time.perf_counter() - begin)
 
 
-async def _embed(call: Call[Images], picture: Picture) -> EmbedAnswer:
+async def _embed(server: ServerState, body: ImagesBody, known: KnownImage) -> EmbedAnswer:
     begin = time.perf_counter()
-    await call.context.segmentation.segment(picture.image, Request.from_inputs(**CHEAPEST))
-    name = call.body.image_id or picture.id
-    call.context.names.put(name, picture.id)
+    await server.segmentation.segment(known.image, Request.from_inputs(**CHEAPEST))
+    name = body.image_id or known.id
+    server.store(NAMES).put(name, known.id)
     return EmbedAnswer(image_id=name, time=time.perf_counter() - begin)
 
 
-async def _each(call: Call[Any], answer: Any) -> Any:
+async def _each(
+    server: ServerState, body: ImagesBody, answer: Callable[[KnownImage], Awaitable[A]]
+) -> A | list[A]:
     """One answer, or a list of them where the client sent a list of images."""
-    images = call.body.image
+    images = body.image
     if not isinstance(images, list):
-        return await answer(await _picture(call, images))
+        return await answer(await _known(server, body, images))
     if not 1 <= len(images) <= MAX_IMAGES:
         raise InputError(f"image has {len(images)} entries; send 1 to {MAX_IMAGES} at once.")
-    answers = [await answer(await _picture(call, image)) for image in images]
-    return [one.model_dump() for one in answers]
+    return [await answer(await _known(server, body, image)) for image in images]
 
 
-async def _picture(call: Call[Any], image: Image | None) -> Picture:
-    context = call.context
+async def _known(server: ServerState, body: ImagesBody, image: SentImage | None) -> KnownImage:
     if image is None:
-        if call.body.image_id is None:
+        if body.image_id is None:
             raise InputError("image is missing; send {'type': 'base64', 'value': …}.")
-        return context.pictures.get(context.names.get(call.body.image_id))
+        digest = server.store(NAMES).get(body.image_id)
+        return KnownImage(digest, server.images.get(digest))
     if image.type == "url":
-        data = await from_url(image.value, context.fetcher)
+        data = await from_url(image.value, server.fetcher)
     elif image.type == "base64":
         data = from_base64(image.value)
     else:
@@ -138,11 +153,11 @@ async def _picture(call: Call[Any], image: Image | None) -> Picture:
             f"image has the type {shown(image.type)}; accepted are 'base64' and 'url' (pickled "
             "arrays are never loaded: they can run code)."
         )
-    return await context.segmentation.open(data)
+    return await server.segmentation.decode(data)
 
 
 def _questions(body: ConceptBody) -> list[tuple[Request, list[int]]]:
-    """Return requests, each with the places of the prompts that it asks.
+    """Requests, each with the places of the prompts that it asks.
 
     Texts with the same threshold and no boxes go into one request, which is faster.
     """
@@ -171,13 +186,15 @@ def _questions(body: ConceptBody) -> list[tuple[Request, list[int]]]:
 def _visual_prompts(body: VisualBody) -> list[VisualPrompt]:
     given = body.prompts
     prompts = given.prompts if isinstance(given, VisualPrompts) else given
+    if prompts is None and (body.points or body.box):
+        prompts = VisualPrompt(points=body.points, box=body.box)
     if prompts is None:
         raise InputError("prompts is missing; give points or a box for each object to segment.")
     return prompts if isinstance(prompts, list) else [prompts]
 
 
 def _target(prompt: VisualPrompt) -> dict[str, Any]:
-    """Return the inputs of `predict()` for one object."""
+    """The inputs of `predict()` for one object."""
     inputs: dict[str, Any] = {"task": "visual"}
     if prompt.points:
         inputs["points"] = [[point.x, point.y] for point in prompt.points]
@@ -193,27 +210,31 @@ def _target(prompt: VisualPrompt) -> dict[str, Any]:
     return inputs
 
 
-def _echo(index: int, prompt: ConceptPrompt) -> Echo:
+def _echo(index: int, prompt: ConceptPrompt) -> PromptEcho:
     kind = prompt.type or ("text" if prompt.text else "visual")
-    return Echo(prompt_index=index, type=kind, text=prompt.text, num_boxes=len(prompt.boxes or ()))
+    return PromptEcho(
+        prompt_index=index, type=kind, text=prompt.text, num_boxes=len(prompt.boxes or ())
+    )
 
 
-def _predictions(found: Instances, form: Format) -> list[Prediction]:
+def _predictions(found: Instances, form: Format) -> list[RoboflowPrediction]:
     return [
-        Prediction(masks=_masks(mask, form), confidence=float(score), format=form)
+        RoboflowPrediction(masks=contours_or_rle(mask, form), confidence=float(score), format=form)
         for mask, score in zip(found.iter_masks(), found.scores, strict=True)
     ]
 
 
-def _masks(mask: Mask, form: Format) -> Any:
+def contours_or_rle(mask: Mask, form: Format) -> Any:
+    """COCO's run lengths, or the outer contours [[x, y], …] of a mask."""
     if form == "rle":
         return rle.encode(mask)
-    return [outline.tolist() for outline in polygons.outlines(mask)]
+    return [_three_points(outline) for outline in polygons.outlines(mask)]
 
 
-GROUP = group(
-    "roboflow",
-    Endpoint("POST", "/sam3/concept_segment", concept_segment, ConceptBody, ConceptAnswer),
-    Endpoint("POST", "/sam3/visual_segment", visual_segment, VisualBody, VisualAnswer),
-    Endpoint("POST", "/sam3/embed_image", embed_image, Images, EmbedAnswer),
-)
+def _three_points(outline: NDArray[np.int32]) -> list[list[int]]:
+    """The points of an outline, repeated where a pixel or a line has fewer than three.
+
+    Readers of polygons drop those with fewer, and with them the whole instance.
+    """
+    points: list[list[int]] = outline.tolist()
+    return [*points, *points[:1] * (MIN_POINTS - len(points))]

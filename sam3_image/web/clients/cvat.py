@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import cv2
+from fastapi import Response
 from pydantic import Field
 
 from sam3_image.errors import InputError
 from sam3_image.masks import Mask, polygons, rle
-from sam3_image.model import MAX_PROMPTS
 from sam3_image.request import Request
-from sam3_image.web.endpoint import Body, Call, Endpoint, group
-from sam3_image.web.sources import from_base64
+from sam3_image.web.image_input import from_base64
+from sam3_image.web.routes import Body, client_router, skipped
+from sam3_image.web.state import Server, ServerState
 
 if TYPE_CHECKING:
     from sam3_image.instances import Instances
+
+
+router = client_router("cvat")
 
 
 class DetectBody(Body):
@@ -27,10 +32,10 @@ class DetectBody(Body):
 
     image: str
     threshold: float | None = Field(default=None, ge=0, le=1)
-    labels: list[str] = Field(min_length=1, max_length=MAX_PROMPTS)
+    labels: list[str] = Field(min_length=1)
 
 
-class Annotation(Body):
+class DetectedShape(Body):
     """One instance. mask: 0 and 1 row by row inside the box, then left, top, right, bottom.
 
     points: the outline of its largest part [x, y, x, y, …], for those who convert to polygons.
@@ -60,18 +65,19 @@ class InteractAnswer(Body):
     shapes: list[dict[str, Any]]
 
 
-async def detect(call: Call[DetectBody]) -> Any:
+@router.post("/cvat/detector")
+async def detect(body: DetectBody, response: Response, server: Server) -> list[DetectedShape]:
     """Find every instance of each label."""
-    body = call.body
-    request = Request.from_inputs(prompts=body.labels, threshold=body.threshold)
-    found = await _answer(call, body.image, request)
-    annotations: list[Annotation] = await call.context.segmentation.call(_annotations, found)
-    return [annotation.model_dump() for annotation in annotations]
+    labels = server.segmentation.readable(body.labels)
+    skipped(response, body.labels, labels)
+    image = (await server.segmentation.decode(from_base64(body.image))).image
+    found = await server.segmentation.find_labels(image, labels, threshold=body.threshold)
+    return await server.segmentation.call(_shapes, found)
 
 
-async def interact(call: Call[InteractBody]) -> InteractAnswer:
+@router.post("/cvat/interactor")
+async def interact(body: InteractBody, server: Server) -> InteractAnswer:
     """Pick the one object under the points and in the box."""
-    body = call.body
     points = [*body.pos_points, *body.neg_points]
     request = Request.from_inputs(
         task="visual",
@@ -79,14 +85,13 @@ async def interact(call: Call[InteractBody]) -> InteractAnswer:
         point_labels=[1] * len(body.pos_points) + [0] * len(body.neg_points) or None,
         boxes=[_box(body.obj_bbox)] if body.obj_bbox else None,
     )
-    found = await _answer(call, body.image, request)
-    answer: InteractAnswer = await call.context.segmentation.call(_picked, found)
-    return answer
+    found = await _found(server, body.image, request)
+    return await server.segmentation.call(_picked, found)
 
 
-async def _answer(call: Call[Any], image: str, request: Request) -> Instances:
-    picture = await call.context.segmentation.open(from_base64(image))
-    return await call.context.segmentation.segment(picture.image, request)
+async def _found(server: ServerState, image: str, request: Request) -> Instances:
+    known = await server.segmentation.decode(from_base64(image))
+    return await server.segmentation.segment(known.image, request)
 
 
 def _box(corners: list[list[float]]) -> list[float]:
@@ -95,17 +100,23 @@ def _box(corners: list[list[float]]) -> list[float]:
     return [*corners[0], *corners[1]]
 
 
-def _annotations(found: Instances) -> list[Annotation]:
+def outline(mask: Mask) -> list[float]:
+    """[x, y, x, y, …] of the piece of a mask that has the largest area."""
+    pieces = [part.outer for part in polygons.trace(mask)]
+    points: list[float] = max(pieces, key=cv2.contourArea).ravel().tolist()
+    return points
+
+
+def _shapes(found: Instances) -> list[DetectedShape]:
     made = []
     for mask, label, score in zip(found.iter_masks(), found.concepts, found.scores, strict=True):
         if not mask.area:
             continue  # CVAT has no form for an object without a pixel
-        outline = max((part.outer for part in polygons.trace(mask)), key=len)
         made.append(
-            Annotation(
+            DetectedShape(
                 label=label,
                 confidence=f"{float(score):.6f}",
-                points=outline.ravel().tolist(),
+                points=outline(mask),
                 mask=[*_crop(mask).inside.ravel().astype(int).tolist(), *_box_inclusive(mask)],
             )
         )
@@ -122,7 +133,7 @@ def _picked(found: Instances) -> InteractAnswer:
 
 
 def _crop(mask: Mask) -> Mask:
-    """Return the mask as an image of its own: that of its tight box."""
+    """The mask as an image of its own: that of its tight box."""
     x0, y0, x1, y1 = mask.box
     inside = mask.inside[y0 - mask.y : y1 - mask.y, x0 - mask.x : x1 - mask.x]
     return Mask(inside=inside, y=0, x=0, size=(y1 - y0, x1 - x0))
@@ -132,10 +143,3 @@ def _box_inclusive(mask: Mask) -> list[int]:
     """[left, top, right, bottom] of the outermost pixels."""
     x0, y0, x1, y1 = mask.box
     return [x0, y0, x1 - 1, y1 - 1]
-
-
-GROUP = group(
-    "cvat",
-    Endpoint("POST", "/cvat/detector", detect, DetectBody),
-    Endpoint("POST", "/cvat/interactor", interact, InteractBody, InteractAnswer),
-)

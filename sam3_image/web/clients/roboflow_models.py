@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sam3_image.errors import InputError, shown
-from sam3_image.web.endpoint import Body
+from sam3_image.web.routes import Body
 
 MAX_PROMPTS = 16
 MODEL = "sam3/sam3_final"
@@ -15,7 +15,7 @@ MODEL = "sam3/sam3_final"
 Format = Literal["polygon", "rle"]
 
 
-class Image(Body):
+class SentImage(Body):
     """An image: its bytes in base64, or its address."""
 
     type: str = "base64"
@@ -35,7 +35,7 @@ class CornerBox(Body):
     y1: float | None = None
 
     def xyxy(self) -> list[float]:
-        """Return [x0, y0, x1, y1]; raises InputError where neither spelling is complete."""
+        """[x0, y0, x1, y1]; raises InputError where neither spelling is complete."""
         corners = [self.x0, self.y0, self.x1, self.y1]
         if None in corners and None not in (self.x, self.y, self.width, self.height):
             corners = [self.x, self.y, self.x + self.width, self.y + self.height]  # type: ignore[operator]
@@ -57,22 +57,34 @@ class ConceptPrompt(Body):
     box_labels: list[int] | None = None
 
 
-class Images(Body):
+class ImagesBody(Body):
     """What every request carries."""
 
     api_key: str | None = None
-    image: Image | list[Image] | None = None
+    image: SentImage | list[SentImage] | None = None
     image_id: str | None = Field(default=None, max_length=200)
 
 
-class ConceptBody(Images):
-    """Every instance of up to 16 concepts."""
+class ConceptBody(ImagesBody):
+    """Every instance of up to 16 concepts.
 
-    model_id: str = MODEL
-    prompts: list[ConceptPrompt] = Field(min_length=1, max_length=MAX_PROMPTS)
+    text, boxes, box_labels: the one prompt of older clients, which know no `prompts`.
+    """
+
+    model_id: str | None = None
+    prompts: list[ConceptPrompt] = Field(default_factory=list, min_length=1, max_length=MAX_PROMPTS)
     output_prob_thresh: float = Field(default=0.5, ge=0, le=1)
     nms_iou_threshold: float | None = Field(default=None, ge=0, le=1)
     format: Format = "polygon"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_prompt(cls, body: Any) -> Any:
+        alone = ("text", "boxes", "box_labels")
+        if isinstance(body, dict) and body.get("prompts") is None:
+            prompt = {name: body[name] for name in alone if body.get(name) is not None}
+            return {**body, "prompts": [prompt] if prompt else []}
+        return body
 
 
 class VisualPoint(Body):
@@ -105,15 +117,20 @@ class VisualPrompts(Body):
     prompts: list[VisualPrompt] = Field(min_length=1, max_length=MAX_PROMPTS)
 
 
-class VisualBody(Images):
-    """The one object under each prompt."""
+class VisualBody(ImagesBody):
+    """The one object under each prompt.
+
+    points, box: the one prompt of older clients, which know no `prompts`.
+    """
 
     prompts: VisualPrompts | list[VisualPrompt] | VisualPrompt | None = None
+    points: list[VisualPoint] | None = None
+    box: CenterBox | None = None
     multimask_output: bool = True
     format: Literal["json", "rle"] = "json"
 
 
-class Prediction(Body):
+class RoboflowPrediction(Body):
     """One instance. masks: outer contours [[x, y], …], or COCO's compressed run lengths."""
 
     masks: Any
@@ -121,7 +138,7 @@ class Prediction(Body):
     format: Format
 
 
-class Echo(Body):
+class PromptEcho(Body):
     """What a prompt was."""
 
     prompt_index: int
@@ -134,8 +151,8 @@ class PromptResult(Body):
     """The instances of one prompt, best first."""
 
     prompt_index: int
-    echo: Echo
-    predictions: list[Prediction]
+    echo: PromptEcho
+    predictions: list[RoboflowPrediction]
 
 
 class ConceptAnswer(Body):
@@ -148,7 +165,7 @@ class ConceptAnswer(Body):
 class VisualAnswer(Body):
     """The best mask of each prompt, in their order. time: seconds."""
 
-    predictions: list[Prediction]
+    predictions: list[RoboflowPrediction]
     time: float
 
 

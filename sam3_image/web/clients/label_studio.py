@@ -1,8 +1,8 @@
 """Routes of a Label Studio machine learning backend, under /label-studio.
 
 Batch predictions look for every label of the project. Interactive ones take the points and boxes
-that a person just drew. Masks come back as brush labels, or as polygons where the project has only
-those. Coordinates are percent of the upright image.
+that a person just drew. Masks come back as brush labels where the project has them, else as
+polygons, rectangles or keypoints. Coordinates are percent of the upright image.
 """
 
 from __future__ import annotations
@@ -10,30 +10,32 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
+import cv2
+import numpy as np
+from fastapi import Response
+from numpy.typing import NDArray
 from pydantic import Field
 
 from sam3_image.errors import InputError, UserError, shown
-from sam3_image.masks import Mask, Selection, polygons
-from sam3_image.model import MAX_PROMPTS
+from sam3_image.masks import Mask, polygons
 from sam3_image.request import Request
-from sam3_image.web import brush
-from sam3_image.web.endpoint import Body, Call, Endpoint, group
-from sam3_image.web.label_config import Control, LabelConfig
-from sam3_image.web.label_files import read_task_image
+from sam3_image.web.clients import brush
+from sam3_image.web.clients.label_config import Control, LabelConfig
+from sam3_image.web.clients.label_files import read_task_image
+from sam3_image.web.routes import Body, client_router, skipped
+from sam3_image.web.state import Server, ServerState
 
 if TYPE_CHECKING:
     from sam3_image.instances import Instances
 
 PREFIX = "/label-studio"
+KEYPOINT_WIDTH = 0.5  # percent of the image's width, as Label Studio draws it
 VERSION = "sam3-image"
 
 Region = dict[str, Any]
 
 
-class SetupBody(Body):
-    """What Label Studio says of a project; nothing of it is used or kept."""
-
-    project: str | None = None
+router = client_router("label-studio")
 
 
 class SetupAnswer(Body):
@@ -42,34 +44,34 @@ class SetupAnswer(Body):
     model_version: str
 
 
-class Task(Body):
+class LabelTask(Body):
     """An image to label. data: by the names in the project's configuration."""
 
-    id: int | None = None
+    id: int | str | None = None
     data: dict[str, Any]
 
 
-class Context(Body):
+class DrawnRegions(Body):
     """What a person drew: keypoints and rectangles."""
 
     result: list[Region] = Field(default_factory=list)
 
 
-class Params(Body):
+class PredictParams(Body):
     """context: None asks for batch predictions."""
 
-    context: Context | None = None
+    context: DrawnRegions | None = None
 
 
-class PredictBody(Body):
+class TasksBody(Body):
     """Tasks of one project."""
 
-    tasks: list[Task] = Field(min_length=1)
+    tasks: list[LabelTask] = Field(min_length=1)
     label_config: str = Field(max_length=200_000)
-    params: Params = Field(default_factory=Params)
+    params: PredictParams | None = None
 
 
-class Prediction(Body):
+class TaskPrediction(Body):
     """The regions found in one task. score: the mean of theirs."""
 
     model_version: str
@@ -77,80 +79,82 @@ class Prediction(Body):
     score: float | None = None
 
 
-class PredictAnswer(Body):
+class TaskPredictions(Body):
     """One prediction for each task, in their order."""
 
-    results: list[Prediction]
+    results: list[TaskPrediction]
 
 
-async def health(_: Call[None]) -> dict[str, str]:
+@router.get(f"{PREFIX}/health")
+async def health() -> dict[str, str]:
     """Say that the server is there."""
     return {"status": "UP", "model_class": VERSION}
 
 
-async def setup(_: Call[SetupBody]) -> SetupAnswer:
-    """Return the version of the model; called before every list, batch and opened task."""
+@router.post(f"{PREFIX}/setup")
+async def setup() -> SetupAnswer:
+    """The version of the model; called before every list, batch and opened task."""
     return SetupAnswer(model_version=VERSION)
 
 
-async def versions(_: Call[None]) -> dict[str, list[str]]:
+@router.get(f"{PREFIX}/versions")
+async def versions() -> dict[str, list[str]]:
     """All versions."""
     return {"versions": [VERSION]}
 
 
-async def webhook(_: Call[None]) -> dict[str, str]:
+@router.post(f"{PREFIX}/webhook")
+async def webhook() -> dict[str, str]:
     """Events of the project, of which none matters here."""
     return {"status": "ok"}
 
 
-async def predict(call: Call[PredictBody]) -> PredictAnswer:
+@router.post(f"{PREFIX}/predict", response_model_exclude_none=True)
+async def predict(body: TasksBody, response: Response, server: Server) -> TaskPredictions:
     """Predictions for tasks: by the project's labels, or by what a person drew."""
-    config = LabelConfig.parse(call.body.label_config)
-    answers: list[Prediction] = []
+    config = LabelConfig.parse(body.label_config)
+    drawn = None if body.params is None else body.params.context
+    if drawn is None:
+        labels = config.output.labels
+        skipped(response, labels, server.segmentation.readable(labels))
+    answers: list[TaskPrediction] = []
     failed: UserError | None = None
-    for task in call.body.tasks:
+    for task in body.tasks:
         try:
-            answers.append(await _predict(call, config, task))
+            answers.append(await _predict(server, config, task, drawn))
         except UserError as error:
             failed = error
-    if failed is not None and (not answers or len(call.body.tasks) == 1):
+    if failed is not None and (not answers or len(body.tasks) == 1):
         raise failed
     # One broken image must not cost the others: to a single answer for several tasks Label Studio
     # replies by asking for them one by one.
-    return PredictAnswer(results=answers[:1] if failed else answers)
+    return TaskPredictions(results=answers[:1] if failed else answers)
 
 
-async def _predict(call: Call[PredictBody], config: LabelConfig, task: Task) -> Prediction:
+async def _predict(
+    server: ServerState, config: LabelConfig, task: LabelTask, drawn: DrawnRegions | None
+) -> TaskPrediction:
     address = task.data.get(config.image_key)
     if not isinstance(address, str):
         raise InputError(
             f"the task has {shown(address)} for {shown(config.image_key)}; it must be the URL of "
             "an image."
         )
-    segmentation = call.context.segmentation
-    drawn = call.body.params.context
-    picture = await segmentation.open(await read_task_image(address, call.context))
+    segmentation = server.segmentation
+    image = (await segmentation.decode(await read_task_image(address, task.id, server))).image
     if drawn is None:
-        found = await _every_label(call, config.output.labels, picture.image)
+        readable = segmentation.readable(config.output.labels)
+        found = await segmentation.find_labels(image, readable)
         labels = list(found.concepts)
     else:
-        request, label = _drawn_request(drawn.result, picture.image.size)
-        found = await segmentation.segment(picture.image, request)
+        request, label = _drawn_request(drawn.result, image.size)
+        found = await segmentation.segment(image, request)
         labels = [label] * len(found)
     return await segmentation.call(_prediction, found, labels, config.output)
 
 
-async def _every_label(call: Call[Any], labels: tuple[str, ...], image: Any) -> Instances:
-    questions = []
-    for first in range(0, len(labels), MAX_PROMPTS):
-        chunk = labels[first : first + MAX_PROMPTS]
-        request = Request.from_inputs(prompts=list(chunk))
-        questions.append((request, range(first, first + len(chunk))))
-    return await call.context.segmentation.segment_all(image, questions, Selection())
-
-
 def _drawn_request(regions: list[Region], size: tuple[int, int]) -> tuple[Request, str]:
-    """Return the request of keypoints and rectangles, and the label that the person had chosen."""
+    """The request of keypoints and rectangles, and the label that the person had chosen."""
     height, width = size
     points, point_labels, boxes = [], [], []
     label = ""
@@ -164,7 +168,7 @@ def _drawn_request(regions: list[Region], size: tuple[int, int]) -> tuple[Reques
             else:
                 points.append([x, y])
                 point_labels.append(int(bool(region.get("is_positive", True))))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
             raise InputError(
                 f"a region of the context is {shown(region)}; only keypoints and rectangles are "
                 "understood."
@@ -188,21 +192,31 @@ def _label(region: Region) -> str:
     return ""
 
 
-def _prediction(found: Instances, labels: list[str], output: Control) -> Prediction:
+def _prediction(found: Instances, labels: list[str], output: Control) -> TaskPrediction:
     regions = []
     for mask, label, score in zip(found.iter_masks(), labels, found.scores, strict=True):
         regions += _regions(mask, label, float(score), output)
     score = float(found.scores.mean()) if len(found) else None
-    return Prediction(model_version=VERSION, result=regions, score=score)
+    return TaskPrediction(model_version=VERSION, result=regions, score=score)
 
 
 def _regions(mask: Mask, label: str, score: float, output: Control) -> list[Region]:
-    """One brush region, or a polygon for each part of the mask."""
+    """One brush, rectangle or keypoint region, or a polygon for each part of the mask."""
     height, width = mask.size
-    if output.is_brush:
-        values: list[Region] = [{"format": "rle", "rle": brush.encode(mask)}]
+    scale = np.array([100 / width, 100 / height])
+    if not mask.area:
+        return []
+    values: list[Region]
+    if output.tag == "BrushLabels":
+        values = [{"format": "rle", "rle": brush.encode(mask)}]
+    elif output.tag == "RectangleLabels":
+        x0, y0, x1, y1 = mask.box
+        (x, y), (w, h) = [x0, y0] * scale, [x1 - x0, y1 - y0] * scale
+        values = [{"x": x, "y": y, "width": w, "height": h, "rotation": 0}]
+    elif output.tag == "KeyPointLabels":
+        x, y = inner_point(mask) * scale
+        values = [{"x": x, "y": y, "width": KEYPOINT_WIDTH}]
     else:
-        scale = [100 / width, 100 / height]
         values = [
             {"points": (part.outer * scale).tolist(), "closed": True}
             for part in polygons.trace(mask)
@@ -223,11 +237,9 @@ def _regions(mask: Mask, label: str, score: float, output: Control) -> list[Regi
     ]
 
 
-GROUP = group(
-    "label-studio",
-    Endpoint("GET", f"{PREFIX}/health", health),
-    Endpoint("POST", f"{PREFIX}/setup", setup, SetupBody, SetupAnswer),
-    Endpoint("POST", f"{PREFIX}/predict", predict, PredictBody, PredictAnswer),
-    Endpoint("POST", f"{PREFIX}/webhook", webhook),
-    Endpoint("GET", f"{PREFIX}/versions", versions),
-)
+def inner_point(mask: Mask) -> NDArray[np.float64]:
+    """(x, y) of the centre of the pixel that lies deepest inside a mask."""
+    padded = np.pad(mask.inside, 1).view(np.uint8)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 3)
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return np.array([mask.x + column - 0.5, mask.y + row - 0.5])

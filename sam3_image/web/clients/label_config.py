@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 
 from sam3_image.errors import InputError, shown
 
-# Which control an answer goes to where a project has several: a brush holds every mask exactly.
-OUTPUTS = ("BrushLabels", "PolygonLabels")
+# Which control an answer goes to where a project has several: a brush holds every mask exactly, a
+# keypoint the least of it. Smart keypoints are questions and take no answer.
+OUTPUTS = ("BrushLabels", "PolygonLabels", "RectangleLabels", "KeyPointLabels")
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,6 @@ class Control:
     def type(self) -> str:
         """What its regions are called: "brushlabels", "polygonlabels"."""
         return self.tag.lower()
-
-    @property
-    def is_brush(self) -> bool:
-        """Whether its regions are masks."""
-        return self.tag == "BrushLabels"
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,8 @@ class LabelConfig:
         for kind in OUTPUTS:
             for tag in root.iter(kind):
                 control = _control(tag)
-                if control.to_name in images and control.labels:
+                asks = kind == "KeyPointLabels" and tag.get("smart") == "true"
+                if control.to_name in images and control.labels and not asks:
                     return cls(control, images[control.to_name])
         raise InputError(
             f"label_config has none of {', '.join(OUTPUTS)} with labels for an Image; add one."

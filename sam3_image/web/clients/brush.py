@@ -19,7 +19,7 @@ CHANNELS = 4
 
 
 def encode(mask: Mask) -> list[int]:
-    """Return the brush's run lengths of a mask: bytes, as Label Studio's JSON has them."""
+    """The brush's run lengths of a mask: bytes, as Label Studio's JSON has them."""
     height, width = mask.size
     parts = [f"{height * width * CHANNELS:032b}", f"{VALUE_BITS - 1:05b}"]
     parts += [f"{bits - 1:04b}" for bits in LENGTH_BITS]
@@ -33,7 +33,7 @@ def encode(mask: Mask) -> list[int]:
 
 
 def _records(length: int, value: int) -> list[str]:
-    """Return the bits of one run, which may be longer than a record holds."""
+    """The bits of one run, which may be longer than a record holds."""
     made = []
     while length:
         part = min(length, LONGEST)
