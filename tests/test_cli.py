@@ -169,6 +169,8 @@ def test_the_ending_says_what_is_written(ready: Path, name: str, kind: bytes) ->
 def test_a_switch_has_a_value_or_is_negated() -> None:
     for argument in ("--return-zip=false", "--no-return-zip", "--return_zip=false"):
         assert expanded([argument]) == ["--return-zip=false"]
+    assert expanded(["--return-zip", "false", "x.png"]) == ["--return-zip=false", "x.png"]
+    assert expanded(["--save-overlay", "x.png"]) == ["--save-overlay=true", "x.png"]
     assert expanded(["--save-overlay"]) == ["--save-overlay=true"]
     lists = ["--prompts", "cat", "dog", "--threshold", "0", "x.png"]
     assert expanded(lists) == [*lists[:2], "--prompts", *lists[2:]]
