@@ -1,7 +1,7 @@
 """What Cog serves: declares the inputs, calls the package, returns one file.
 
 `cog build` reads this file without running it, so every default, bound and description below is
-a plain literal (`tests/test_cog_static.py` holds the rules).
+a plain literal (`tests/unit/test_cog_static.py` holds the rules).
 """
 
 import os

@@ -49,7 +49,7 @@ class Find:
     module: ClassVar[str] = "finder"
 
     @classmethod
-    def read(cls, given: Prompts) -> Find:
+    def from_prompts(cls, given: Prompts) -> Find:
         """The task that these inputs ask for; raises InputError."""
         boxes = () if given.boxes is None else read_boxes("boxes", given.boxes)
         labels = read_labels("box_labels", given.box_labels, len(boxes), "boxes") if boxes else ()
@@ -108,7 +108,7 @@ class Pick:
     module: ClassVar[str] = "picker"
 
     @classmethod
-    def read(cls, given: Prompts) -> Pick:
+    def from_prompts(cls, given: Prompts) -> Pick:
         """The task that these inputs ask for; raises InputError."""
         boxes = () if given.boxes is None else read_boxes("boxes", given.boxes)
         points = () if given.points is None else read_points("points", given.points)
@@ -232,7 +232,7 @@ class Prompts(Options):
                 "(pick the object under points or a box)."
             )
         _check_together(self)
-        self._task = TASKS[self.task].read(self)
+        self._task = TASKS[self.task].from_prompts(self)
 
     def on(self, size: tuple[int, int]) -> Find | Pick:
         """The task about an upright image of `size` (height, width) in pixels.
