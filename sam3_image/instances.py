@@ -365,7 +365,8 @@ def output_for(target: Path, given: dict[str, Any]) -> Output:
         )
     wanted = {**ENDINGS[ending], **given}
     others = (wanted.get(name, "none") for name in ("annotation_format", "label_map"))
-    picture = not wanted.get("mask_only") and all(other == "none" for other in others)
+    picture = not (wanted.get("return_zip") or wanted.get("mask_only"))
+    picture = picture and all(other == "none" for other in others)
     if not picture and "output_format" not in given:
         wanted.pop("output_format", None)  # masks are always PNG, and annotations no picture
     output = Output(**wanted)

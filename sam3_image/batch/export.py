@@ -22,6 +22,7 @@ from sam3_image.decode import Image
 from sam3_image.errors import InputError, shown
 from sam3_image.masks import Detections, Mask, PackedMasks
 from sam3_image.output import FORMATS, ImageInfo, Output, render
+from sam3_image.shipped import command
 
 PARQUET, ZIP = "parquet", "zip"
 NAMES = (PARQUET, ZIP, *FORMATS)  # what `--format` accepts
@@ -38,8 +39,8 @@ def export(folder: ResultFolder, wanted: str) -> str:
         parts = results.parts(folder)
         if not parts:
             raise InputError(
-                f"{shown(folder.address, 200)} holds no results of script/batch: name its --out "
-                "folder"
+                f"{shown(folder.address, 200)} holds no results of {command('batch')}: name its "
+                "--out folder"
             )
         if wanted == PARQUET:
             return folder.address

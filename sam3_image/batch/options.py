@@ -1,4 +1,4 @@
-"""The command line of `script/batch`: which inputs of a request make sense for many images."""
+"""The command line of `batch`: which inputs of a request make sense for many images."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from sam3_image.errors import InputError, shown
 from sam3_image.output import Output
 from sam3_image.request import Request
 from sam3_image.settings import Settings
+from sam3_image.shipped import command
 
 # Boxes and points lie in one image, and a task that needs them goes with them.
 OF_ONE_IMAGE = ("task", "boxes", "box_labels", "points", "point_labels", "multimask_output")
@@ -54,9 +55,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     Raises InputError with one line.
     """
     parser = Parser(
-        prog="script/batch",
+        prog=command("batch"),
         description="Segment a folder, list or bucket of images into Parquet; run it again to go "
-        "on where it stopped. script/batch export FOLDER --format NAME converts results.",
+        f"on where it stopped. {command('batch')} export FOLDER --format NAME converts results.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -73,7 +74,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     _add_format(parser)
     _add_how(parser)
-    group = parser.add_argument_group("what to find, as in script/predict")
+    group = parser.add_argument_group("what to find, as in predict")
     for name, field in inputs().items():
         add_input(group, name, field)
     options = parser.parse_args(arguments)
@@ -91,10 +92,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def parse_export(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the options of `script/batch export`; raises InputError with one line."""
+    """Return the options of `batch export`; raises InputError with one line."""
     parser = Parser(
-        prog="script/batch export",
-        description="Results of script/batch in another format, next to them.",
+        prog=f"{command('batch')} export",
+        description="Results of batch in another format, next to them.",
         allow_abbrev=False,
     )
     parser.add_argument("folder", metavar="FOLDER", help="--out of the run")

@@ -51,22 +51,29 @@ def takes_inputs(function: Callable[..., None]) -> Callable[..., None]:
 def expanded(arguments: Sequence[str]) -> list[str]:
     """Arguments as typer reads them, from the ways in which docs and terminals write them.
 
-    `--return_zip` becomes `--return-zip`; a switch gets a value, `--no-return-zip` becomes
-    `--return-zip=false`; `--prompts cat dog` becomes `--prompts cat --prompts dog`.
+    `--return_zip` becomes `--return-zip`; a switch gets a value, so that `--no-return-zip` and
+    `--return-zip false` become `--return-zip=false`; `--prompts cat dog`
+    becomes `--prompts cat --prompts dog`.
     """
     switches, lists = _options(bool), _options(list[str])
     result: list[str] = []
-    listing = ""
+    listing = bare = ""
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if not re.match(r"--[a-z]", name):
+            if bare and argument in ("true", "false"):
+                result[-1] = f"{bare}={argument}"
+                bare = ""
+                continue
+            bare = ""
             if listing and not argument.startswith("-") and result[-1] != listing:
                 result.append(listing)
             result.append(argument)
             continue
         name = name.replace("_", "-")
         listing = name if name in lists and not equals else ""
-        if name in switches and not equals:
+        bare = name if name in switches and not equals else ""
+        if bare:
             equals, value = "=", "true"
         elif f"--{name[5:]}" in switches and name.startswith("--no-") and not equals:
             name, equals, value = f"--{name[5:]}", "=", "false"

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sam3_image.errors import UserError
 from sam3_image.masks import Detections, Mask
 from sam3_image.output.colors import Color
 
@@ -117,6 +118,11 @@ class Lettering:
     @cached_property
     def face(self) -> cv2.FontFace:
         """The font; OpenCV looks into the other one for what it lacks."""
+        if not hasattr(cv2, "FontFace"):  # another package may have brought an older one
+            raise UserError(
+                f"show_labels needs OpenCV 5, and this is {cv2.__version__}: pip install "
+                '"opencv-python-headless>=5", or leave show_labels out.'
+            )
         return cv2.FontFace("sans")
 
     @property

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ import pytest
 from PIL import Image
 
 from sam3_image.cli import main
+from sam3_image.cli.options import expanded
 from sam3_image.request import Request
 from tests.helpers.cog_server import REPOSITORY, CogServer, pixels
 
@@ -151,3 +155,108 @@ def test_without_arguments_it_shows_an_example(tmp_path: Path) -> None:
     with Image.open(io.BytesIO(result)) as picture, Image.open(EXAMPLE) as example:
         assert picture.size == example.size
         assert picture.tobytes() != example.convert("RGB").tobytes(), "nothing was found"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.zip", b"PK"), ("a.jpg", b"\xff\xd8"), ("a.webp", b"RIFF"), ("a.json", b"{")],
+)
+def test_the_ending_says_what_is_written(ready: Path, name: str, kind: bytes) -> None:
+    assert main(["predict", str(EXAMPLE), "--prompt", "star", "-o", name]) == 0
+    assert Path(name).read_bytes().startswith(kind)
+
+
+def test_a_switch_has_a_value_or_is_negated() -> None:
+    for argument in ("--return-zip=false", "--no-return-zip", "--return_zip=false"):
+        assert expanded([argument]) == ["--return-zip=false"]
+    assert expanded(["--return-zip", "false", "x.png"]) == ["--return-zip=false", "x.png"]
+    assert expanded(["--save-overlay", "x.png"]) == ["--save-overlay=true", "x.png"]
+    assert expanded(["--save-overlay"]) == ["--save-overlay=true"]
+    lists = ["--prompts", "cat", "dog", "--threshold", "0", "x.png"]
+    assert expanded(lists) == [*lists[:2], "--prompts", *lists[2:]]
+
+
+def test_several_images_with_one_start(
+    ready: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/x.png", "b/x.png"):
+        Path(name).parent.mkdir()
+        Path(name).write_bytes(EXAMPLE.read_bytes())
+    Path("b/broken.png").write_text("no image")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(EXAMPLE.read_bytes())))
+    with ImageServer() as server:
+        images = ["a/*.png", "b/*.png", "-", f"{server.url}/far.png?size=1"]
+        assert main(["predict", *images, "--prompt", "star", "-o", "found"]) == 2
+    said = capsys.readouterr()
+    names = ["x-masks.zip", "x-2-masks.zip", "stdin-masks.zip", "far-masks.zip"]
+    assert said.out.splitlines() == [f"found/{name}" for name in names]
+    assert said.err.count("Loading ") == 1
+    assert "predict: b/broken.png: " in said.err
+    results = {Path("found", name).read_bytes() for name in names}
+    assert len(results) == 1, "the same image in four ways"
+
+
+class ImageServer:
+    """Serves the example under any name, on this machine."""
+
+    def __enter__(self) -> ImageServer:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(EXAMPLE.read_bytes())
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["missing.png"], ["'missing.png'", "no file"]),
+        (["folder"], ["folder", "*.jpg", "script/batch"]),
+        (["*.gif"], ["No file matches '*.gif'"]),
+        (["image.png", "missing.png"], ["'missing.png'"]),
+        (["image.png", "image.png", "-o", "x.jpg"], ["'x.jpg'", "2 images", "folder"]),
+        (["image.png", "-o", "image.png"], ["'image.png'", "the image itself"]),
+        (["image.png", "-o", "x.bmp"], [".bmp", ".webp"]),
+        (["image.png", "-o", "x.json", "--mask-only"], ["mask_only", "annotation_format"]),
+        (["image.png", "-o", "x.jpg", "--return-zip=true"], [".jpg", "return_zip"]),
+        (["image.png", "--return-zip=maybe"], ["'maybe'", "true nor false"]),
+        (["image.png", "--reference-image", "missing.png"], ["'missing.png'"]),
+    ],
+)
+def test_what_needs_no_model_is_refused_without_one(
+    ready: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: list[str],
+) -> None:
+    Path("folder").mkdir()
+    Path("image.png").write_bytes(EXAMPLE.read_bytes())
+    monkeypatch.setattr("sam3_image.serving.Service", None)  # calling it would be a traceback
+    assert main(["predict", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(word in line for word in words), line
+
+
+def test_a_failure_leaves_an_older_result(
+    ready: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("old.zip").write_bytes(b"older")
+
+    def full(_path: Path, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert main(["predict", str(EXAMPLE), "--prompt", "star", "-o", "old.zip"]) == 2
+    assert "old.zip (No space left on device)" in capsys.readouterr().err.splitlines()[-1]
+    assert Path("old.zip").read_bytes() == b"older"
+    assert not list(Path().glob(".sam3-image-*"))

@@ -202,3 +202,27 @@ def test_examples_against_a_running_server(server: CogServer, tmp_path: Path, na
         assert "overlay.png" in zipfile.ZipFile(made).namelist()
     else:
         assert pixels(made.read_bytes()).shape == (600, 800, 3)
+
+
+@pytest.mark.parametrize("name", ["client.py", "predict.sh", "prompts.py", "clients"])
+def test_an_example_without_a_server_is_one_line(tmp_path: Path, name: str) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    folder = REPOSITORY / "examples"
+    image = folder / "shapes.png"
+    commands = {
+        "client.py": [[sys.executable, folder / name, image, "star", url]],
+        "predict.sh": [[folder / name, image, "star", url]],
+        "prompts.py": [[sys.executable, folder / name, "text", "--server", url, "--folder", "."]],
+        "clients": [
+            [sys.executable, path, url]
+            for path in (folder / name).glob("*.py")
+            if path.name != "roboflow_sdk.py"  # needs an environment of its own
+        ],
+    }
+    for command in commands[name]:
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert url in done.stderr.splitlines()[-1]
+        assert "cannot be reached" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == [], "a file is left behind"

@@ -228,7 +228,7 @@ def test_a_copied_command_gives_the_same_result(
             ask(visit, question)
             expected = saved(visit, "masks", tmp_path).read_bytes()
             command = copied(visit, "copy-command")
-            assert command.startswith("SAM3_WEIGHTS=weights/demo script/predict ")
+            assert command.startswith("SAM3_WEIGHTS=demo script/predict ")
             # What the script does once it is set up.
             run(["bash"], tmp_path, command.replace("script/predict", f"{sys.executable} -m {CLI}"))
             assert (tmp_path / "masks.zip").read_bytes() == expected, question
@@ -238,7 +238,7 @@ def test_a_copied_command_gives_the_same_result(
             visit.open(tmp_path / name)
 
 
-CLI = "sam3_image.cli"
+CLI = "sam3_image predict"
 
 
 def copied(visit: Visit, button: str) -> str:

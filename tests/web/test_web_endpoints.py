@@ -240,6 +240,25 @@ def test_examples(guarded: WebServer, script: str, said: list[str]) -> None:
         assert words in done.stdout
 
 
+@pytest.mark.parametrize(
+    "script", sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "roboflow_sdk.py")
+)
+def test_examples_without_a_token_from_any_folder(
+    web: WebServer, tmp_path: Path, script: str
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "SAM3_TOKEN"}
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / script, web.url],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
 def test_the_function_for_cvat(guarded: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.spec_from_file_location("cvat_function", EXAMPLES / "cvat" / "main.py")
     assert found

@@ -14,7 +14,7 @@ from sam3_image.errors import ImageError, InputError, choices, shown
 from sam3_image.masks import rle
 from sam3_image.output import PALETTE
 from sam3_image.request import Request
-from sam3_image.shipped import EXAMPLE
+from sam3_image.shipped import EXAMPLE, command
 from sam3_image.web.guard import too_long
 from sam3_image.web.json_text import parse_json
 from sam3_image.web.problems import STATUSES
@@ -40,6 +40,7 @@ async def about(server: Server) -> dict[str, Any]:
     return {
         "name": source.name,
         "demo": source.is_demo,
+        "predict": command("predict"),
         "palette": PALETTE,
         # A browser that still sends a large file may not hear why it was refused.
         "max_upload_bytes": settings.max_upload_bytes,

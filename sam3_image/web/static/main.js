@@ -385,7 +385,7 @@ function watch() {
   watchSession();
   watchMenus(); // before the keys, which leave what it handled
   const { save, saveAll } = watchSaving({
-    current, all, question: asked, fail, opacity: () => app.opacity, isDemo: () => app.about.demo,
+    current, all, question: asked, fail, opacity: () => app.opacity, about: () => app.about,
   });
   watchShortcuts({
     1: () => setMode("words"),

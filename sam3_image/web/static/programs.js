@@ -24,10 +24,10 @@ function quoted(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-export function command({ name, reference, inputs: { reference_image: _, ...inputs } }, isDemo) {
+export function command({ name, reference, inputs: { reference_image: _, ...inputs } }, about) {
   const options = Object.entries(reference ? { ...inputs, reference_image: reference } : inputs);
   const lines = [
-    `${isDemo ? "SAM3_WEIGHTS=weights/demo " : ""}script/predict ${quoted(pathOf(name))}`,
+    `${about.demo ? "SAM3_WEIGHTS=demo " : ""}${about.predict} ${quoted(pathOf(name))}`,
     ...options.map(([option, value]) => `--${option.replaceAll("_", "-")}${argument(option, value)}`),
     "--output masks.zip",
   ];
@@ -45,7 +45,7 @@ function argument(option, value) {
   return ` ${quoted(typeof value === "string" ? value : JSON.stringify(value))}`;
 }
 
-export function python({ name, reference, inputs: { task, prompts, ...options } }, isDemo) {
+export function python({ name, reference, inputs: { task, prompts, ...options } }, about) {
   if (reference) options.reference_image = reference;
   const first = [literal(name)];
   if (!task) first.push(literal(prompts ?? null));
@@ -53,8 +53,8 @@ export function python({ name, reference, inputs: { task, prompts, ...options } 
   const method = { visual: "pick", everything: "everything" }[task] ?? "find";
   return [
     "import sam3_image\n",
-    // Without an argument it loads what the scripts do: SAM3_WEIGHTS, or weights/sam3.
-    `sam = sam3_image.load(${isDemo ? literal("weights/demo") : ""})`,
+    // Without an argument it loads what the command does: SAM3_WEIGHTS, or what was downloaded.
+    `sam = sam3_image.load(${about.demo ? literal("demo") : ""})`,
     `instances = sam.${method}(${[...first, ...rest].join(", ")})`,
     "print(instances)",
     'instances.save("masks.zip")\n',

@@ -10,8 +10,8 @@ const NOTE_SECONDS = 6;
 let forget = null;
 
 // current() → {image, instances, concepts} or null; all() → {parts, concepts, left} of all images;
-// question() → what the programs ask, or null; opacity(); isDemo(); fail(error).
-export function watchSaving({ current, all, question, opacity, isDemo, fail }) {
+// question() → what the programs ask, or null; opacity(); about() the server; fail(error).
+export function watchSaving({ current, all, question, opacity, about, fail }) {
   const output = (kind) => {
     const { output: wanted } = find("#format").kinds[kind];
     return kind === "overlay" ? { ...wanted, mask_opacity: opacity() } : wanted;
@@ -57,7 +57,7 @@ export function watchSaving({ current, all, question, opacity, isDemo, fail }) {
   for (const kind of ["curl", "python", "command"]) {
     find(`#copy-${kind}`).addEventListener("click", () => {
       const asked = question();
-      if (asked) copy(programs[kind](asked, isDemo()));
+      if (asked) copy(programs[kind](asked, about()));
     });
   }
   find("#format").addEventListener("change", ({ target }) => {
