@@ -55,6 +55,7 @@ def test_examples_of_one_picture_find_in_another(visit: Visit, tmp_path: Path) -
     )
     visit.expect_status("1 example elsewhere")
     saved_equals_copied(visit, tmp_path)
+    visit.find("more").locator("summary").click()
     visit.page.get_by_role("button", name="Forget them").click()
     visit.expect_status("Type what to find")
 

@@ -143,6 +143,7 @@ def test_over_the_limit_and_with_a_token(browser: Browser, small: WebServer) -> 
         visit.open().ask("red circle").expect_count(3)
         assert not any("sesame" in url for url in visit.requests if "#" not in url)
         assert "sesame" not in visit.page.url, "the token leaves the address bar"
+        visit.page.wait_for_timeout(500)
         visit.page.reload()
         visit.expect_count(3)
 

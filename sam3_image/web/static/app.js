@@ -58,6 +58,8 @@ export function isAnswered({ found, picked, held }) {
 }
 
 export function keepPage() {
-  const { question: { words, mode, tileSize, refine }, threshold, opacity, coloring, current } = app;
-  session.keepPage({ words, mode, tileSize, refine, threshold, opacity, coloring, current: current?.key });
+  const { words, mode, tileSize, refine } = app.question;
+  const { threshold, opacity, coloring } = app;
+  const current = app.current?.key;
+  session.keepPage({ words, mode, tileSize, refine, threshold, opacity, coloring, current });
 }

@@ -1,7 +1,7 @@
 // The images of the session: which there are, and which is looked at.
 
 import { app, keepPage } from "./app.js";
-import { askWhatWaited, cancelAll, newest, sent, stop } from "./asking.js";
+import { askWhatWaited, cancelAll, newest, sent, stop } from "./requests.js";
 import { bitmapsOf, release, thumbnailOf } from "./image.js";
 import { History } from "./labels.js";
 import { forgetOutlines } from "./outlines.js";

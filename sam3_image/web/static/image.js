@@ -5,11 +5,6 @@ import * as api from "./api.js";
 const THUMBNAIL = 96; // longer side, in pixels
 const SMALLEST = 512; // no smaller bitmap is made of one whose longer side is below this
 
-// Sends the file. → {id, width, height}, of the upright image
-export async function send(file, signal) {
-  return api.upload(file, signal);
-}
-
 // The image as it is looked at: [{bitmap, scale}], from full size down by halves.
 export async function bitmapsOf({ file, id, width, height }, signal) {
   let bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);

@@ -1,6 +1,7 @@
 // Keys that work anywhere on the page but in text, and the list of them.
 
 const dialog = document.querySelector("#keys");
+const TEXT = "textarea, input:is([type=number], [type=text], [type=password])";
 const allowed = document.querySelector("#keys-on");
 
 export function openKeys() {
@@ -12,7 +13,7 @@ export function openKeys() {
 export function watchShortcuts(actions, controls, ofText) {
   document.querySelector("#keys-open").addEventListener("click", openKeys);
   document.addEventListener("keydown", (event) => {
-    const inText = event.target.matches("textarea, input:is([type=number], [type=text], [type=password])");
+    const inText = event.target.matches(TEXT);
     const { key } = event;
     if (event.defaultPrevented || document.querySelector("dialog[open]") || event.altKey) return;
     if (event.ctrlKey || event.metaKey) {

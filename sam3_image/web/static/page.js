@@ -88,7 +88,8 @@ function showQuestion() {
   find(`[name=mode][value=${question.mode}]`).checked = true;
   const number = instances().findIndex(({ id }) => id === correcting) + 1;
   find("#mode-note").textContent = number
-    ? `Correcting number ${number}: ${isTouch ? "tap" : "click"} what is missing, or what is too much with “Not this”.`
+    ? `Correcting number ${number}: ${isTouch ? "tap" : "click"} what is missing, or, with “Not this”, `
+      + "what is too much."
     : NOTES[question.mode][Number(isTouch)];
   find("#run").disabled = !current;
   const isMarking = question.mode === "example" || question.mode === "object";
@@ -135,7 +136,8 @@ function sentence(state, count) {
   const gone = instances().length - kept(state, app.threshold).length;
   const discarded = gone ? ` ${gone} discarded.` : "";
   if (answer) return sentences.summary(answer, count, app.threshold) + discarded;
-  if (state.held.length) return `${sentences.plural(state.held.length, "instance")} kept. Ask for more, or save.`;
+  const { length } = state.held;
+  if (length) return `${sentences.plural(length, "instance")} kept. Ask for more, or save.`;
   return "Type what to find, or click an object.";
 }
 
@@ -198,7 +200,8 @@ export function light() {
 function otherCandidates({ picked }, gone) {
   if (!picked?.isChoice) return new Set();
   const ids = picked.instances.map(({ id }) => id).filter((id) => !gone.has(id));
-  const active = ids.find((id) => id === app.hovered) ?? ids.find((id) => app.selected.has(id)) ?? ids[0];
+  const selected = ids.find((id) => app.selected.has(id));
+  const active = ids.includes(app.hovered) ? app.hovered : selected ?? ids[0];
   return new Set(ids.filter((id) => id !== active));
 }
 

@@ -2,7 +2,7 @@
 
 const MAX_IMAGES = 300;
 const MAX_BYTES = 1_000_000_000;
-const WRITE_AFTER = 300; // milliseconds; steps that follow one another are written once
+const WRITE_AFTER = 50; // milliseconds; steps that follow one another are written once
 
 const FILES = "files"; // {key, name, file, id, width, height}
 const STATES = "states"; // {key, state}
