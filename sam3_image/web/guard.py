@@ -73,6 +73,9 @@ class Guard:
         if refusal:
             await problem(*refusal)(scope, receive, send_with_headers)
             return
+        prefix = scope.get("root_path", "")
+        if not scope["path"].startswith(f"{prefix}/"):  # the proxy took it off, and ASGI wants it
+            scope["path"] = prefix + scope["path"]
         if FORWARDED_HOST in scope:
             MutableHeaders(scope=scope)["host"] = scope[FORWARDED_HOST]
         await self._app(scope, self._limited(receive), send_with_headers)
