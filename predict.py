@@ -109,6 +109,19 @@ class Predictor(BasePredictor):
         max_instances: Optional[int] = Input(
             default=None, ge=1, description="Keep only the best N instances"
         ),
+        min_area: Optional[int] = Input(
+            default=None, ge=1, description="Drop instances whose mask has fewer pixels"
+        ),
+        fill_holes: Optional[int] = Input(
+            default=None,
+            ge=0,
+            description="Fill holes of at most so many pixels in each mask; 0 fills none, also where the model fills small ones itself",
+        ),
+        keep_parts: str = Input(
+            default="all",
+            choices=["all", "largest"],
+            description="largest keeps only the largest connected part of each mask",
+        ),
         apply_mask: bool = Input(
             default=False,
             description="The picture is the objects cut out: transparent outside (PNG, WebP) or white (JPEG)",
@@ -123,8 +136,23 @@ class Predictor(BasePredictor):
         ),
         annotation_format: str = Input(
             default="none",
-            choices=["none", "coco", "polygon", "rle"],
-            description="Add annotations.json to the ZIP; with return_zip false, return the JSON alone",
+            choices=[
+                "none",
+                "coco",
+                "coco_polygon",
+                "geojson",
+                "labelme",
+                "polygon",
+                "rle",
+                "voc",
+                "yolo",
+            ],
+            description="Add annotations for other tools to the ZIP; with return_zip false, return them alone",
+        ),
+        label_map: str = Input(
+            default="none",
+            choices=["none", "instance", "concept"],
+            description="A PNG whose pixel values are numbers of instances or of concepts, 0 the background; the better score wins. In the ZIP with labels.json; with return_zip false, alone",
         ),
         input_size_percent: int = Input(
             default=100,
@@ -150,6 +178,10 @@ class Predictor(BasePredictor):
             default=None,
             description="JSON, [[x0,y0,x1,y1],...] in pixels of the upright reference_image, at most 8: examples of what to find",
         ),
+        value_range: str = Input(
+            default="auto",
+            description="How more than 8 bits per channel become 8: auto (what the values need), type (the whole range of the file's number type), or LOW,HIGH (the values shown black and white). 8-bit images never change",
+        ),
     ) -> Path:
         """Segment one image; see the README for what each input does and which go together."""
         with errors_for_cog():
@@ -171,15 +203,20 @@ class Predictor(BasePredictor):
                 mask_threshold=mask_threshold,
                 nms_iou_threshold=nms_iou_threshold,
                 max_instances=max_instances,
+                min_area=min_area,
+                fill_holes=fill_holes,
+                keep_parts=keep_parts,
                 apply_mask=apply_mask,
                 output_format=output_format,
                 show_labels=show_labels,
                 annotation_format=annotation_format,
+                label_map=label_map,
                 input_size_percent=input_size_percent,
                 tile_size=tile_size,
                 refine=refine,
                 reference_image=reference_image,
                 reference_boxes=reference_boxes,
+                value_range=value_range,
             )
             path = require_download(image)
             if reference_image is not None:

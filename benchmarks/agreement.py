@@ -18,8 +18,9 @@ from demo_checkpoint.measure import deepest_point
 from demo_checkpoint.prompts import PromptMix, sample_prompt
 from demo_checkpoint.scenes import label_map, random_scene
 from sam3_image.masks import Detections
-from sam3_image.model import DEMO, Checkpoint, Find, Pick, Placement, Segmenter, Target
+from sam3_image.model import Checkpoint, Find, Pick, Placement, Segmenter, Target
 from sam3_image.settings import Settings
+from sam3_image.shipped import DEMO
 
 THRESHOLD = 0.5
 ASKED_OF_A_SCENE = 3  # two searches and a click

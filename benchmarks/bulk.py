@@ -1,4 +1,4 @@
-"""A folder of pictures: `script/batch` against a bare loop in one process, times its workers.
+"""A folder of images: `script/batch` against as many bare loops at once as it has workers.
 
 python -m benchmarks.bulk loop FOLDER     prints the loop's images per second as JSON
 """
@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import measure
@@ -19,17 +20,17 @@ from benchmarks.measure import Spread
 from benchmarks.table import Row
 from demo_checkpoint.drawing import draw
 from demo_checkpoint.scenes import random_scene
+from sam3_image.output import available_cores
 from sam3_image.request import Request
 from sam3_image.serving import Service
 from sam3_image.settings import Settings
 
 DEMO = Path(__file__).resolve().parent.parent / "weights" / "demo"
 PROMPTS = ("red circle", "star")
-PICTURES = 300
+IMAGES = 300
 SIZE = (640, 480)
 SECTION = "A folder of 300 JPEGs of 640×480, demo checkpoint, 2 concepts, to Parquet, CPU"
 # In the log of script/batch.
-WORKERS = r"(\d+) workers?"
 SPEED = r"([\d.,]+) images/s once"
 MEMORY = r"largest worker: ([\d,]+) MB"
 # One thread a process on both sides: the workers are as many as there are cores.
@@ -42,7 +43,7 @@ def rows(scratch: Path, rounds: int = 3) -> list[Row]:
         return [Row(SECTION, "not run", None, None, note="needs script/setup --batch")]
     folder = scratch / "bulk"
     folder.mkdir()
-    for seed in range(PICTURES):
+    for seed in range(IMAGES):
         draw(random_scene(seed), *SIZE).save(folder / f"{seed:03}.jpg", quality=90)
     kinds: dict[str, list[str]] = {"processes": []}
     if importlib.util.find_spec("ray"):
@@ -51,21 +52,29 @@ def rows(scratch: Path, rounds: int = 3) -> list[Row]:
     loop: list[float] = []
     speeds: dict[str, list[float]] = {kind: [] for kind in kinds}
     memory: dict[str, list[float]] = {kind: [] for kind in kinds}
-    workers = 1
+    workers = available_cores()
     for number in range(rounds):
-        loop.append(measure.in_own_process("benchmarks.bulk", "loop", str(folder))["rate"])
+        loop.append(_loops(folder, workers))
         for kind, options in kinds.items():
+            options = [*options, "--workers", str(workers)]
             log = _batch(folder, scratch / f"bulk-{kind}-{number}", options)
-            workers = int(figure(WORKERS, log))
             speeds[kind].append(figure(SPEED, log))
             memory[kind].append(figure(MEMORY, log))
-    ideal = Spread(tuple(rate * workers for rate in loop))
+    ideal = Spread(tuple(loop))
     found = []
     for kind in kinds:
-        case = f"{kind}, {workers} workers, against one loop × {workers}"
+        case = f"{kind}, {workers} workers, against {workers} loops"
         found.append(Row(SECTION, case, ideal, Spread(tuple(speeds[kind])), "/s"))
         found.append(Row(SECTION, f"{kind}: a worker", None, Spread(tuple(memory[kind])), "MB"))
     return found
+
+
+def _loops(folder: Path, count: int) -> float:
+    """Return the sum of the images per second of several loops at once."""
+    with ThreadPoolExecutor(count) as pool:
+        call = ("benchmarks.bulk", "loop", str(folder))
+        runs = [pool.submit(measure.in_own_process, *call) for _ in range(count)]
+        return sum(float(run.result()["rate"]) for run in runs)
 
 
 def _batch(folder: Path, out: Path, options: list[str]) -> str:

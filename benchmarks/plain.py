@@ -21,7 +21,8 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 from transformers import Sam3Model, Sam3Processor
 
-from demo_checkpoint.as_meta import masked_box, set_epsilon
+from demo_checkpoint.as_meta import masked_box, set_epsilon, text_inputs
+from demo_checkpoint.as_meta import post_process as post_process_as_meta
 
 GREEN = (0, 255, 0)
 
@@ -64,10 +65,13 @@ def preprocess(processor: Any, image: Image.Image, **prompts: Any) -> Any:
 @torch.inference_mode()
 def infer(plain: Plain, inputs: Any) -> Any:
     """Return the model's outputs, a `Sam3ImageSegmentationOutput`."""
+    inputs = dict(inputs)
     if plain.as_meta and "input_boxes" not in inputs:
         inputs |= masked_box(len(inputs["input_ids"]))
-    inputs = inputs.to(plain.model.device)
+    inputs = {name: value.to(plain.model.device) for name, value in inputs.items()}
     inputs["pixel_values"] = inputs["pixel_values"].to(plain.model.dtype)
+    if plain.as_meta:
+        inputs |= text_inputs(plain.model, inputs.pop("input_ids"), inputs["attention_mask"])
     return plain.model(**inputs)
 
 
@@ -77,11 +81,15 @@ def post_process(
     size: tuple[int, int],
     threshold: float = 0.5,
     mask_threshold: float = 0.5,
+    as_meta: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """`scores` (N,), `boxes` (N, 4) xyxy in pixels and `masks` (N, H, W) int64, in query order.
+    """Return `scores` (N,), `boxes` (N, 4) xyxy in pixels and `masks` (N, H, W) int64.
 
-    processor: a `Sam3Processor` or `Sam3ImageProcessor`. size: (height, width) of the picture.
+    They are in the order of the queries. processor: a `Sam3Processor` or `Sam3ImageProcessor`.
+    size: (height, width) of the image. as_meta: upsample masks as Meta's SAM 3 does.
     """
+    if as_meta:
+        return post_process_as_meta(processor, outputs, [size], threshold, mask_threshold)[0]
     results = processor.post_process_instance_segmentation(
         outputs, threshold=threshold, mask_threshold=mask_threshold, target_sizes=[size]
     )
@@ -172,6 +180,7 @@ def predict(
     image = decode(path)
     inputs = preprocess(plain.processor, image, text=prompt)
     outputs = infer(plain, inputs)
-    result = post_process(plain.processor, outputs, (image.height, image.width), threshold)
+    size = (image.height, image.width)
+    result = post_process(plain.processor, outputs, size, threshold, as_meta=plain.as_meta)
     write_zip(output, image, result, save_overlay)
     return result

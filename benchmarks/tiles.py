@@ -63,7 +63,9 @@ def plain_loop(theirs: plain.Plain, picture: Image.Image, concept: str) -> list[
             crop = picture.crop((left, top, left + TILE, top + TILE))
             inputs = plain.preprocess(theirs.processor, crop, text=concept)
             outputs = plain.infer(theirs, inputs)
-            result = plain.post_process(theirs.processor, outputs, (TILE, TILE), 0.5)
+            result = plain.post_process(
+                theirs.processor, outputs, (TILE, TILE), 0.5, as_meta=theirs.as_meta
+            )
             boxes.append(result["boxes"] + torch.tensor([left, top, left, top]))
             scores.append(result["scores"])
             masks += list(result["masks"])

@@ -12,7 +12,13 @@ from PIL import Image
 from transformers import Sam3Model, Sam3Processor, Sam3TrackerModel, Sam3TrackerProcessor
 from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 
-from demo_checkpoint.as_meta import image_embeddings, masked_box, set_epsilon
+from demo_checkpoint.as_meta import (
+    fill_holes,
+    image_embeddings,
+    masked_box,
+    post_process,
+    set_epsilon,
+)
 
 XYXY = tuple[float, float, float, float]
 
@@ -97,9 +103,7 @@ class Halves:
         outputs = self.detector(vision_embeds=many, **inputs)
         for name in ("pred_masks", "pred_logits", "presence_logits", "pred_boxes"):
             outputs[name] = outputs[name].float()
-        results = self.detector_processor.post_process_instance_segmentation(
-            outputs, threshold=threshold, mask_threshold=0.5, target_sizes=[size] * count
-        )
+        results = post_process(self.detector_processor, outputs, [size] * count, threshold)
         masks = []
         for result in results:
             order = result["scores"].argsort(descending=True)
@@ -133,5 +137,6 @@ class Halves:
         outputs = self.tracker(image_embeddings=embeddings, **inputs, multimask_output=True)
         best = outputs.iou_scores[0].argmax(dim=-1)
         masks = outputs.pred_masks[0][torch.arange(len(best)), best].float()
-        full = self.tracker_processor.post_process_masks(masks[None, :, None], sizes)[0]
+        filled = fill_holes(masks[None, :, None])
+        full = self.tracker_processor.post_process_masks(filled, sizes)[0]
         return full[:, 0].numpy().astype(bool)

@@ -10,24 +10,32 @@ import base64
 import io
 import json
 import sys
+import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path
 from typing import Any
 
-SHAPES = Path(__file__).parent / "shapes.png"
+SHAPES = Path(__file__).resolve().parent / "shapes.png"
 
 
 def segment(image: Path, prompt: str, server: str, **inputs: Any) -> bytes:
-    """Return the bytes of the result; `inputs` are those of predict(), see /openapi.json."""
+    """The bytes of the result; `inputs` are those of predict(), see /openapi.json."""
     url = "data:;base64," + base64.b64encode(image.read_bytes()).decode()
     request = urllib.request.Request(
         server + "/predictions",
         data=json.dumps({"input": {"image": url, "prompt": prompt, **inputs}}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request) as response:
-        answer = json.load(response)
+    try:
+        with urllib.request.urlopen(request) as response:
+            answer = json.load(response)
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"failed: {error.read().decode()}") from None
+    except urllib.error.URLError as error:
+        raise SystemExit(
+            f"{server} cannot be reached ({error.reason}): SAM3_WEIGHTS=demo script/serve"
+        ) from None
     if answer["status"] != "succeeded":
         raise SystemExit(f"failed: {answer['error']}")
     return base64.b64decode(answer["output"].partition(",")[2])

@@ -1,4 +1,4 @@
-"""The pictures of docs/outputs.md, each from a real run: .venv/bin/python -m examples.make_pictures
+"""The pictures of docs/outputs.md, each from a real run: .venv/bin/python examples/make_pictures.py
 
 Runs the product once per output on examples/shapes.png with the demo checkpoint.
 """
@@ -58,13 +58,13 @@ def main() -> None:
 
 
 def opened(path: Path) -> Image.Image:
-    """Return the picture, read before the next run takes its file away."""
+    """The picture, read before the next run takes its file away."""
     with Image.open(path) as picture:
         return picture.copy()
 
 
 def sheet(path: Path) -> Image.Image:
-    """Return the first masks of a ZIP side by side, at half size."""
+    """The first masks of a ZIP side by side, at half size."""
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.startswith("mask_")][:SHOWN_MASKS]
         masks = [np.asarray(Image.open(archive.open(name)))[::2, ::2] for name in names]
@@ -73,7 +73,7 @@ def sheet(path: Path) -> Image.Image:
 
 
 def on_checks(cutout: Image.Image) -> Image.Image:
-    """Return a picture with transparency as image editors show it."""
+    """A picture with transparency as image editors show it."""
     y, x = np.mgrid[: cutout.height, : cutout.width] // 16
     checks = np.where((x + y) % 2, 255, 215).astype(np.uint8)
     canvas = Image.fromarray(checks).convert("RGB")
@@ -82,7 +82,7 @@ def on_checks(cutout: Image.Image) -> Image.Image:
 
 
 def supervised(path: Path) -> Image.Image:
-    """Return what `supervision` draws from the run lengths, as the page says to load them."""
+    """What `supervision` draws from the run lengths, as the page says to load them."""
     found = json.loads(path.read_text())["instances"]
     detections = sv.Detections(
         xyxy=np.array([item["box"] for item in found]).reshape(-1, 4),
@@ -98,7 +98,7 @@ def supervised(path: Path) -> Image.Image:
 
 
 def outlined(path: Path) -> Image.Image:
-    """Return the rings of the best instance's polygons with their points, eight times enlarged."""
+    """The rings of the best instance's polygons with their points, eight times enlarged."""
     zoom = 8
     item = json.loads(path.read_text())["instances"][0]
     left, top, right, bottom = (round(value) for value in item["box"])

@@ -1,8 +1,8 @@
 """One request per kind of prompt, on examples/shapes.png: what is asked, and what comes back.
 
-SAM3_WEIGHTS=weights/demo script/serve                    in one terminal
-.venv/bin/python -m examples.prompts                      in another: all kinds
-.venv/bin/python -m examples.prompts exemplar click       or some; pictures go to docs/images
+SAM3_WEIGHTS=demo script/serve                            in one terminal
+.venv/bin/python examples/prompts.py                      in another: all kinds
+.venv/bin/python examples/prompts.py exemplar click       or some; pictures go to docs/images
 
 The prompt's boxes and points are drawn into the pictures: green for 1, red for 0.
 """
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--server", default="http://127.0.0.1:5000")
-    parser.add_argument("--folder", type=Path, default=Path("docs/images"))
+    parser.add_argument("--folder", type=Path, default=SHAPES.parents[1] / "docs" / "images")
     chosen = parser.parse_args()
     if unknown := set(chosen.kinds) - set(KINDS):
         parser.error(f"there is no kind {', '.join(sorted(unknown))}; choose of {', '.join(KINDS)}")
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def request(inputs: Mapping[str, Any], server: str) -> Image.Image:
-    """Return the overlay that the server makes of these inputs."""
+    """The overlay that the server makes of these inputs."""
     fields = {k: json.dumps(v) if k in AS_JSON else v for k, v in inputs.items()}
     content = segment(
         SHAPES,
@@ -85,7 +85,7 @@ def request(inputs: Mapping[str, Any], server: str) -> Image.Image:
 
 
 def drawn(picture: Image.Image, inputs: Mapping[str, Any]) -> Image.Image:
-    """Return the picture with the request's own boxes and points on it."""
+    """The picture with the request's own boxes and points on it."""
     draw = ImageDraw.Draw(picture)
     boxes, points = inputs.get("boxes", []), inputs.get("points", [])
     for box, label in zip(boxes, inputs.get("box_labels", [1] * len(boxes)), strict=True):

@@ -1,6 +1,6 @@
 """The pictures of docs/prompts.md for tile_size, refine and reference_image, each from a real run.
 
-.venv/bin/python -m examples.several_looks              with the demo checkpoint, into docs/images
+.venv/bin/python examples/several_looks.py              with the demo checkpoint, into docs/images
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def tiles(sam: sam3_image.Sam, scene: Image.Image) -> Image.Image:
-    """Return the scene many times over, small: as a whole, and with tiles."""
+    """The scene many times over, small: as a whole, and with tiles."""
     small = scene.resize((200, 150), Image.Resampling.LANCZOS)
     crowd = Image.new("RGB", (1200, 900))
     for row in range(6):
@@ -50,7 +50,7 @@ def tiles(sam: sam3_image.Sam, scene: Image.Image) -> Image.Image:
 
 
 def refine(sam: sam3_image.Sam, scene: Image.Image) -> Image.Image:
-    """Return a hexagon of a picture three times as large, enlarged: its mask before and after."""
+    """A hexagon of a picture three times as large, enlarged: its mask before and after."""
     large = scene.resize((2400, 1800), Image.Resampling.BICUBIC)
     boxes = [[3 * value for value in HEXAGON]]
     around = (1340, 740, 1660, 1060)
@@ -59,7 +59,7 @@ def refine(sam: sam3_image.Sam, scene: Image.Image) -> Image.Image:
 
 
 def reference(sam: sam3_image.Sam, scene: Image.Image) -> Image.Image:
-    """Return a reference with its box, and what looks like its content in another picture."""
+    """A reference with its box, and what looks like its content in another picture."""
     first = scene.crop((400, 200, 800, 500))
     box = (HEXAGON[0] - 400, HEXAGON[1] - 200, HEXAGON[2] - 400, HEXAGON[3] - 200)
     second = scene.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -72,7 +72,7 @@ def reference(sam: sam3_image.Sam, scene: Image.Image) -> Image.Image:
 
 
 def shown(found: sam3_image.Instances) -> Image.Image:
-    """Return the overlay of an answer."""
+    """The overlay of an answer."""
     return Image.fromarray(np.asarray(found.overlay(mask_color="distinct")))
 
 

@@ -19,9 +19,18 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from sam3_image.decode import Image
-from sam3_image.errors import InputError, OutputError, UserError, shown
+from sam3_image.errors import InputError, OutputError, UserError, check_choice, shown
 from sam3_image.masks import Detections, Mask, Selection
-from sam3_image.output import ImageInfo, Output, annotate, draw, save, unwritable
+from sam3_image.output import (
+    FORMATS,
+    ImageInfo,
+    Output,
+    annotate,
+    draw,
+    label_map,
+    save,
+    unwritable,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -35,6 +44,8 @@ ENDINGS: dict[str, dict[str, Any]] = {
     ".jpeg": {"return_zip": False, "output_format": "jpg"},
     ".webp": {"return_zip": False, "output_format": "webp"},
     ".json": {"return_zip": False, "annotation_format": "coco"},
+    ".geojson": {"return_zip": False, "annotation_format": "geojson"},
+    ".xml": {"return_zip": False, "annotation_format": "voc"},
 }
 NOTEBOOK_SIDE = 1024  # pixels; the longer side of what a notebook shows
 NOTEBOOK_ROWS = 20  # instances in the table beside it
@@ -149,7 +160,7 @@ class Instances:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle and copy: without what the model made of the image."""
-        image = Image(self.image.pixels, self.image.format)
+        image = Image(self.image.pixels, self.image.format, geo=self.image.geo)
         return Instances, (image, self.detections, dict(self.metrics))
 
     @property
@@ -164,7 +175,10 @@ class Instances:
 
     @property
     def boxes(self) -> NDArray[np.float32]:
-        """(N, 4) float32, xyxy in pixels. Of the model for *find*, around the mask for *pick*."""
+        """(N, 4) float32, xyxy in pixels: the model's for *find*, around the mask for *pick*.
+
+        With `refine`, around the mask for both.
+        """
         return self.detections.boxes
 
     @property
@@ -206,12 +220,24 @@ class Instances:
         )
         return draw(self.image, self.detections, output)
 
-    def annotations(self, annotation_format: str = "rle") -> dict[str, Any]:
-        """The annotations as JSON values: "rle", "polygon" or "coco"; raises InputError."""
-        output = Output(return_zip=False, annotation_format=annotation_format)
-        if not output.wants_annotations:
-            raise InputError("annotation_format is 'none'; choose one of rle, polygon, coco.")
-        return annotate(self.detections, output.annotation_format)
+    def label_map(self, kind: str = "instance") -> NDArray[np.uint16]:
+        """One image of all masks: (height, width) uint16, 0 for the background.
+
+        kind: "instance", whose values are 1 + the index here, or "concept", 1 + that of its prompt.
+        Where instances overlap, the better score wins. Raises InputError for another kind, and for
+        more values than 65,535.
+        """
+        check_choice("kind", kind, ("instance", "concept"))
+        return label_map(self.detections, kind)
+
+    def annotations(self, annotation_format: str = "rle") -> Any:
+        """The annotations in any `annotation_format`; raises InputError for "none" and others.
+
+        JSON values as a dict, or the text of "voc" and of "yolo" (the lines of the label file).
+        """
+        check_choice("annotation_format", annotation_format, tuple(FORMATS))
+        image = ImageInfo(self.size, geo=self.image.geo)
+        return annotate(self.detections, annotation_format, image)
 
     def to_coco(self, file_name: str = "image", image_id: int = 1) -> dict[str, Any]:
         """A COCO document of this one image, which pycocotools loads.
@@ -260,9 +286,11 @@ class Instances:
         """Write one file to `path` and return the path.
 
         The ending says what is written: `.zip` the masks, `.png`, `.jpg` or `.webp` the overlay,
-        `.json` a COCO document; without an ending, the masks.
+        `.json` a COCO document, `.geojson` GeoJSON, `.xml` Pascal VOC; without an ending, the
+        masks.
         output: the output inputs of `predict()`, such as mask_color="red", mask_only=True for a
-            black-and-white PNG, or annotation_format="polygon" for another JSON.
+            black-and-white PNG, annotation_format="labelme" for another JSON, or return_zip=False
+            with annotation_format="yolo" for a ZIP of its files.
 
         An older file is replaced once the new one is complete. Raises InputError for inputs that
         do not go together or contradict the ending, and OutputError where nothing can be written.
@@ -271,7 +299,7 @@ class Instances:
             target = Path(os.fsdecode(path))
         except TypeError:
             raise InputError(f"path is {shown(path)}; give the path of a file.") from None
-        wanted = _output_for(target, output)
+        wanted = output_for(target, output)
         if target.is_dir():
             raise OutputError(
                 f"The result cannot be written to {target}, which is a folder: name a file in it."
@@ -325,7 +353,7 @@ class Instances:
         return Instances(self.image, taken, self.metrics)
 
 
-def _output_for(target: Path, given: dict[str, Any]) -> Output:
+def output_for(target: Path, given: dict[str, Any]) -> Output:
     """What to write to a file of that name; raises InputError where the two contradict."""
     ending = target.suffix.lower()
     if not ending:
@@ -336,9 +364,10 @@ def _output_for(target: Path, given: dict[str, Any]) -> Output:
             "without an ending for the ZIP."
         )
     wanted = {**ENDINGS[ending], **given}
-    picture = not (wanted.get("mask_only") or wanted.get("annotation_format", "none") != "none")
+    others = (wanted.get(name, "none") for name in ("annotation_format", "label_map"))
+    picture = not wanted.get("mask_only") and all(other == "none" for other in others)
     if not picture and "output_format" not in given:
-        wanted.pop("output_format", None)  # masks are always PNG, and JSON has no other form
+        wanted.pop("output_format", None)  # masks are always PNG, and annotations no picture
     output = Output(**wanted)
     written = _suffix(output)
     if written != ENDINGS[ending].get("output_format", ending[1:]):
@@ -355,8 +384,9 @@ def _suffix(output: Output) -> str:
     if output.return_zip:
         return "zip"
     if output.wants_annotations:
-        return "json"
-    return "png" if output.mask_only else output.output_format
+        known = FORMATS[output.annotation_format]
+        return "zip" if known.extra else Path(known.file_name).suffix[1:]
+    return "png" if output.mask_only or output.wants_label_map else output.output_format
 
 
 def _package(name: str) -> Any:

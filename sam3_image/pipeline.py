@@ -60,18 +60,22 @@ def segment(
         "Image: %d×%d %s, encoded at %d×%d on %s",
         *(width, height, image.format, side, side, model.placement),
     )
+    for note in image.notes:
+        report.say(note)
     report.say("Prompt: %s", task)
     runner = CropRunner(model, side, prompts.mask_threshold)
-    if crops.several and isinstance(task, Find):
+    if isinstance(task, Find) and (crops.tile_size is not None or reference is not None):
         found = _find_in_crops(image, request, task, runner, model.queries, report, reference)
     else:
         found = _whole_image(image, task, runner, model.queries, report)
     if crops.refine:
         with report.stage("refine"):
-            found = refine(runner, image.pixels, found)
+            # Refining changes neither scores nor order, so nothing is refined only to be dropped.
+            found = request.selection.apply_before_masks(found)
+            found = refine(runner, image.pixels, found, crops.tile_size)
     with report.stage("select"):
         if request.selection.asked:
-            found = request.selection.apply(found)
+            found = request.selection.apply(found, report.say)
     report.metrics["instances"] = len(found)
     return Instances(image, found, report.metrics)
 
@@ -80,7 +84,10 @@ def _whole_image(
     image: Image, task: Find | Pick, runner: CropRunner, queries: int, report: Report
 ) -> Detections:
     with report.stage("encode"):
-        features = runner.encode(image.pixels, image.model_inputs)
+        side = runner.side
+        if side not in image.model_inputs:
+            image.model_inputs[side] = runner.model.prepare(image.pixels, side)
+        features = runner.model.encode(image.model_inputs[side])
     if features.cached:
         report.say("Encoder skipped: this image was encoded before")
     report.metrics["encoder_cached"] = int(features.cached)
@@ -113,7 +120,8 @@ def _find_in_crops(
 
     def tile_done(done: int, total: int, found: Detections) -> None:
         np.maximum(most, _counts(found, task), out=most)
-        report.progress(done, total)
+        if tile_size is not None:
+            report.progress(done, total)
 
     with report.stage("find"):
         found = find_in_crops(
@@ -124,7 +132,10 @@ def _find_in_crops(
             references=references,
             tile_done=tile_done,
         )
-    _warn_of_crowd(task, most, queries, report, " in one tile", "a smaller tile_size")
+    if tile_size is None:
+        _warn_of_crowd(task, most, queries, report, "", "a tile_size")
+    else:
+        _warn_of_crowd(task, most, queries, report, " in one tile", "a smaller tile_size")
     return found
 
 

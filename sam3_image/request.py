@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 from pydantic.fields import FieldInfo
 
 from sam3_image.crops import CropOptions
+from sam3_image.decode import DecodeOptions
 from sam3_image.errors import InputError, Options
 from sam3_image.masks import Selection
 from sam3_image.model import VISUAL, Find, Pick, Prompts
 from sam3_image.output import Output
 
 P = TypeVar("P", bound=Options)
-PARTS: tuple[type[Options], ...] = (Prompts, CropOptions, Selection, Output)
+PARTS: tuple[type[Options], ...] = (Prompts, CropOptions, Selection, Output, DecodeOptions)
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Request:
     crops: CropOptions
     selection: Selection
     output: Output
+    decoding: DecodeOptions
 
     @classmethod
     def from_inputs(cls, **inputs: Any) -> Request:
@@ -49,7 +51,13 @@ class Request:
         crops = _made(CropOptions, given)
         if crops.asked:
             crops.check_with(prompts)
-        return cls(prompts, crops, _made(Selection, given), _made(Output, given))
+        return cls(
+            prompts,
+            crops,
+            _made(Selection, given),
+            _made(Output, given),
+            _made(DecodeOptions, given),
+        )
 
     @classmethod
     def from_filled(cls, **inputs: Any) -> Request:
@@ -78,6 +86,8 @@ class Request:
             and not self.prompts.given("prompt", "prompts")
         ):
             return replace(task, concepts=(VISUAL,))
+        if isinstance(task, Pick) and self.selection.fill_holes == 0:
+            return replace(task, fill_holes=False)
         return task
 
     @classmethod

@@ -37,6 +37,8 @@ ImageInput = (
     | torch.Tensor  # uint8 (3, H, W) or (H, W, 3)
 )
 
+CLOSED = "This model was closed; load it again with sam3_image.load()."
+
 
 class Sam:
     """A loaded model; `find` and `pick` may be called from several threads at once.
@@ -90,15 +92,16 @@ class Sam:
 
         Raises InputError for what is not accepted, ImageError for an image that cannot be used.
         """
-        texts = [name for name in ("prompt", "prompts") if options.get(name) is not None]
+        name = "prompt" if options.get("prompt") is not None else "prompts"
+        text = options.get(name)
         if concepts is not None:
-            if texts:
+            if text is not None:
                 raise InputError(
-                    f"concepts ({shown(concepts)}) and {texts[0]} ({shown(options[texts[0]])}) "
-                    "were both given, and mean the same; give one of them."
+                    f"concepts ({shown(concepts)}) and {name} ({shown(text)}) were both given, "
+                    "and mean the same; give one of them."
                 )
             options.update(_concepts(concepts))
-        elif not texts and all(
+        elif text is None and all(
             options.get(name) is None for name in ("boxes", "reference_boxes", "reference_image")
         ):
             raise InputError("find has nothing to look for; give concepts, boxes, or both.")
@@ -190,14 +193,20 @@ class Sam:
             raise InputError(
                 "task is said by the method: call find for 'concept', pick for 'visual'."
             )
-        for name in options:
+        given = {}
+        for name, value in options.items():
             if name in Output.model_fields:
                 raise InputError(
                     f"{name} is about the result: give it to found.save(path, {name}=…)."
                 )
-        given = {name: _plain(name, value) for name, value in options.items()}
+            given[name] = _plain(name, value)
         if given.get("reference_image") is not None:
-            given["reference_image"] = self._read(given["reference_image"], "reference_image")
+            given["reference_image"] = read_input(
+                given["reference_image"],
+                self._limits,
+                "reference_image",
+                given.get("value_range", "auto"),
+            )
         request = Request.from_inputs(task=task, **given)
         if isinstance(image, list | tuple):
             return [
@@ -206,24 +215,27 @@ class Sam:
         return self._segment(image, "image", request)
 
     def _segment(self, image: Any, name: str, request: Request) -> Instances:
-        model = self._open_model()
+        model = self._model
+        if model is None:
+            raise UserError(CLOSED)
         model.check(request.prompts.concepts)
         with self._memory.claim() as claim:
-            decoded = open_any(self._read(image, name), self._limits, claim.take)
-            request.crops.check_size(decoded.size, self._settings.max_tiles)
+            value_range = request.decoding.value_range
+            decoded = open_any(
+                read_input(image, self._limits, name, value_range),
+                self._limits,
+                claim.take,
+                value_range,
+            )
+            if request.crops.tile_size is not None:
+                request.crops.check_size(decoded.size, self._settings.max_tiles)
             reference = request.crops.reference_image
             if reference is not None:
-                reference = open_any(reference, self._limits, claim.take)
+                reference = open_any(reference, self._limits, claim.take, value_range)
             with self._lock, guarded(model.forget):
-                return segment(decoded, request, self._open_model(), Report(), reference)
-
-    def _open_model(self) -> Segmenter:
-        if self._model is None:
-            raise UserError("This model was closed; load it again with sam3_image.load().")
-        return self._model
-
-    def _read(self, image: Any, name: str) -> Any:
-        return read_input(image, self._limits, name)
+                if self._model is None:  # while this call waited
+                    raise UserError(CLOSED)
+                return segment(decoded, request, model, Report(), reference)
 
 
 def load(
@@ -234,7 +246,8 @@ def load(
 ) -> Sam:
     """Load SAM 3 weights and return an object to ask.
 
-    weights: a folder, or a Hugging Face repository; None for SAM3_WEIGHTS or weights/sam3.
+    weights: a folder, a Hugging Face repository, or "demo"; None for SAM3_WEIGHTS, else what
+        `sam3-image download-weights` has fetched.
     device: "cpu", "cuda", "cuda:1" or a torch.device; None for a GPU where there is one.
     dtype: "bfloat16", "float16", "float32" or a torch.dtype, on a CPU also "int8"; None for the
         device's default.

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from sam3_image.masks import Mask, rle
+
 SHAPES = Path(__file__).resolve().parent.parent / "examples" / "shapes.png"
-WIDE = {"width": 1280, "height": 900}
+WIDE = {"width": 1280, "height": 800}
 SECONDS = 30  # the first answer on a busy machine takes its time
 
 Point = tuple[float, float]
+Box = tuple[int, int, int, int]
+File = Path | dict[str, Any]
 
 
 @contextmanager
@@ -36,6 +41,40 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path)
         yield browser
         browser.close()
+
+
+FOUR = {
+    (100, 100, 200, 200): 0.9,
+    (300, 100, 400, 200): 0.6,
+    (500, 100, 600, 200): 0.5,
+    (150, 150, 250, 250): 0.3,
+}
+
+
+def answer_of(boxes: Mapping[Box, float], size: tuple[int, int] = (800, 600)) -> dict[str, Any]:
+    """An answer of /api/segment: one rectangle for each box (x0, y0, x1, y1) and its score.
+
+    size: (width, height) of the image.
+    """
+    instances = []
+    for index, (box, score) in enumerate(boxes.items()):
+        x0, y0, x1, y1 = box
+        mask = Mask(np.ones((y1 - y0, x1 - x0), bool), y0, x0, size[::-1])
+        record = {"concept": f"thing {index}", "score": score, "area": mask.area}
+        instances.append({**record, "rle": rle.encode(mask)})
+    return {
+        "annotations": {"instances": instances},
+        "scores": list(boxes.values()),
+        "metrics": {"timing.encode": 0.5, "timing.find": 0.25, "encoder_cached": 0},
+    }
+
+
+def answered(visit: Visit, boxes: Mapping[Box, float]) -> Visit:
+    """The example, asked for "thing", with that answer to every question."""
+    answer = answer_of(boxes)
+    visit.page.route("**/api/segment", lambda route: route.fulfill(json=answer))
+    visit.open().ask("thing").expect_status("thing")
+    return visit
 
 
 class Visit:
@@ -71,13 +110,23 @@ class Visit:
             foreign = [url for url in self.requests if not url.startswith((self.url, "blob:"))]
             assert foreign == []
 
+    def forgive(self, text: str) -> Visit:
+        """Take what the browser logged with this text for no fault."""
+        self._faults = [fault for fault in self._faults if text not in fault]
+        return self
+
     def find(self, test: str) -> Locator:
         """The elements with this `data-test`."""
         return self.page.locator(f"[data-test={test}]")
 
-    def open(self, file: Path | dict[str, Any] = SHAPES) -> Visit:
-        """Choose a picture, and wait until it is there."""
+    def open(self, file: File | list[File] = SHAPES) -> Visit:
+        """Choose an image, or several, and wait until the first is there."""
+        names = [
+            Path(file["name"] if isinstance(file, dict) else file).name
+            for file in (file if isinstance(file, list) else [file])
+        ]
         self.find("file").set_input_files(file)
+        expect(self.find("image-name")).to_contain_text(f"{names[0]}, ")
         expect(self.find("canvas")).to_be_visible()
         return self
 
@@ -112,23 +161,48 @@ class Visit:
         entries = self.find("instance").all()
         return [float(entry.get_attribute("data-score") or "nan") for entry in entries]
 
-    def on_screen(self, point: Point, size: Point = (800, 600)) -> Point:
-        """Where on the screen a point of the picture (width, height = size) is."""
-        self.find("canvas").scroll_into_view_if_needed()
+    def on_screen(self, point: Point) -> Point:
+        """Where on the screen a point of the image is."""
+        self.frame()
         area = self.find("canvas").bounding_box()
         assert area
-        return (
-            area["x"] + point[0] / size[0] * area["width"],
-            area["y"] + point[1] / size[1] * area["height"],
-        )
+        scale, x, y = self.view()
+        return area["x"] + x + point[0] * scale, area["y"] + y + point[1] * scale
 
-    def click(self, *point: float, size: Point = (800, 600), **options: Any) -> Visit:
-        """Click the picture; options are Playwright's (button=…)."""
-        self.page.mouse.click(*self.on_screen((point[0], point[1]), size), **options)
+    def view(self) -> tuple[float, float, float]:
+        """Pixels of the screen to one of the image, and where in the canvas the image begins."""
+        scale, x, y = (self.find("canvas").get_attribute("data-view") or "").split()
+        return float(scale), float(x), float(y)
+
+    def frame(self) -> Visit:
+        """Wait until the canvas shows all that the page knows."""
+        self.page.evaluate(
+            """async () => {
+                const frame = () => new Promise((done) => requestAnimationFrame(done));
+                const canvas = document.querySelector("#canvas");
+                await frame();
+                do await frame(); while (!canvas.hidden && canvas.dataset.drawn !== "true");
+            }"""
+        )
+        return self
+
+    def mode(self, name: str) -> Visit:
+        """Choose Words, Example, Object or Everything, as a click does."""
+        self.page.locator(f"label:has([data-test=mode-{name}])").click()
+        return self
+
+    def expect_mode(self, name: str) -> Visit:
+        """Wait until that mode is chosen."""
+        expect(self.find(f"mode-{name}")).to_be_checked()
+        return self
+
+    def click(self, *point: float, **options: Any) -> Visit:
+        """Click the image; options are Playwright's (button=…)."""
+        self.page.mouse.click(*self.on_screen((point[0], point[1])), **options)
         return self
 
     def drag(self, x0: float, y0: float, x1: float, y1: float) -> Visit:
-        """Drag a box on the picture."""
+        """Drag on the image, from one point of it to another."""
         self.page.mouse.move(*self.on_screen((x0, y0)))
         self.page.mouse.down()
         self.page.mouse.move(*self.on_screen(((x0 + x1) / 2, y1)), steps=3)
@@ -136,13 +210,17 @@ class Visit:
         self.page.mouse.up()
         return self
 
-    def pixel(self, *point: float, size: Point = (800, 600)) -> tuple[int, int, int]:
-        """The color that the canvas shows at a point of the picture."""
+    def pixel(self, *point: float) -> tuple[int, int, int]:
+        """The color that the canvas shows at a point of the image."""
+        self.frame()
         red, green, blue = self.find("canvas").evaluate(
-            """(canvas, [x, y]) => [...canvas.getContext("2d").getImageData(
-                Math.floor(x * canvas.width), Math.floor(y * canvas.height), 1, 1).data]
-                .slice(0, 3)""",
-            [point[0] / size[0], point[1] / size[1]],
+            """(canvas, point) => {
+                const [scale, x, y] = canvas.dataset.view.split(" ").map(Number);
+                const [left, top] = [x + point[0] * scale, y + point[1] * scale]
+                    .map((value) => Math.floor(value * devicePixelRatio));
+                return [...canvas.getContext("2d").getImageData(left, top, 1, 1).data].slice(0, 3);
+            }""",
+            list(point),
         )
         return red, green, blue
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3_image.masks.detections import Detections
-from sam3_image.masks.sources import LowResMasks
+from sam3_image.masks.detections import Detections, LowResMasks
 from sam3_image.output.canvas import Canvas, Pixels, Style
 
 Bools = NDArray[np.bool_]
@@ -88,6 +87,26 @@ def many_masks(count: int, size: tuple[int, int], seed: int) -> list[Bools]:
         )
         masks.append(kinds[index % len(kinds)])
     return masks
+
+
+def scene(seed: int) -> list[Bools]:
+    """Ten masks of one image that formats get wrong: holes, parts, one pixel, one at each border.
+
+    The image has 60 to 160 pixels a side.
+    """
+    rng = np.random.default_rng(seed)
+    height, width = size = (int(rng.integers(60, 160)), int(rng.integers(60, 160)))
+    centre = rng.uniform(0.4, 0.6, 2) * size
+    two_holes = disc(size, centre, 26) & ~disc(size, centre + np.array([0, 12]), 6)
+    two_holes &= ~disc(size, centre - np.array([8, 12]), 5)
+    parts = disc(size, (15, 15), 9) | ring(size, (height - 20, width - 22), 14)
+    island = ring(size, centre, 24) | disc(size, centre, 5)
+    pixel = np.zeros(size, dtype=bool)
+    pixel[tuple(rng.integers(0, size))] = True
+    middles = ((0, width / 2), (height - 1, width / 2), (height / 2, 0), (height / 2, width - 1))
+    borders = [disc(size, middle, rng.uniform(5, 15)) for middle in middles]
+    frayed = disc(size, centre, 20) & (rng.random(size) > 0.2)
+    return [two_holes, parts, island, pixel, *borders, frayed, ring(size, centre, 9)]
 
 
 def canvas_of(pixels: Pixels, instances: Detections, style: Style | None = None) -> Canvas:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -31,8 +32,11 @@ def random_state(config: Sam3VideoConfig, seed: int = 0) -> State:
 
 
 def as_sam31(meta: State) -> State:
-    """The names of SAM 3.1: other words for the image half, and a memory of other shapes."""
-    changed: State = {"tracker.model.sam_mask_decoder.iou_token.weight": torch.ones(9, 9)}
+    """The same image model in the layout of SAM 3.1, with as many tensors as Meta's code has.
+
+    Those that only video needs have values and shapes of no model, and most of them no real names.
+    """
+    changed: State = {}
     for name, tensor in meta.items():
         if ".convs.3." in name or ".sam2_convs.3." in name:
             continue
@@ -40,13 +44,28 @@ def as_sam31(meta: State) -> State:
             changed[name.replace("tracker.sam_", "tracker.model.interactive_sam_")] = tensor
         elif name == "tracker.no_mem_embed":
             changed["tracker.model.interactivity_no_mem_embed"] = tensor
-        elif name.startswith("tracker."):
-            changed[name.replace("tracker.", "tracker.model.")] = tensor
-        else:
+        elif not name.startswith("tracker."):
             changed[name.replace(".sam2_convs.", ".interactive_convs.")] = tensor
             if ".sam2_convs." in name:
                 changed[name.replace(".sam2_convs.", ".propagation_convs.")] = tensor
+    for name in (*_video_names(), "sam_mask_decoder.iou_token.weight"):
+        changed[f"tracker.model.{name}"] = torch.rand(3, 5)
     return changed
+
+
+def _video_names() -> Iterator[str]:
+    """The names under `tracker.model.` that SAM 3.1 has for video, all but one."""
+    for prefix, count in (
+        ("transformer", 122),
+        ("sam_mask_decoder", 124),
+        ("maskmem_backbone", 38),
+    ):
+        yield from (f"{prefix}.layers.{index}.weight" for index in range(count))
+    layers = [f"{kind}obj_ptr_proj.layers.{n}" for kind in ("", "interactive_") for n in range(3)]
+    modules = [*layers, "interactive_mask_downsample", "obj_ptr_tpos_proj", "no_obj_ptr_linear"]
+    yield from (f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias"))
+    yield from ("maskmem_tpos_enc", "no_obj_embed_spatial", "output_valid_embed")
+    yield from ("output_invalid_embed", "image_pe_layer.positional_encoding_gaussian_matrix")
 
 
 def write_pairs(path: Path, pairs: list[tuple[str, str]]) -> Path:

@@ -83,7 +83,7 @@ def _text(text: str) -> str:
 
 
 def _intermediate(segmenter: Segmenter) -> dict[str, np.ndarray]:
-    finder, picker = segmenter._finder, segmenter._picker
+    finder, picker = segmenter._heads[Find], segmenter._heads[Pick]
     assert picker is not None
     features = _features(segmenter, 0)
     necks = {
@@ -118,7 +118,7 @@ def _find(segmenter: Segmenter, case: dict[str, Any]) -> dict[str, np.ndarray]:
             labels=tuple(case["box_labels"][group[0]]),
         )
         with torch.inference_mode():
-            out = segmenter._finder._forward(features, request.concepts, request)
+            out = segmenter._heads[Find]._forward(features, request.concepts, request)
         rows.append(
             {
                 "pred_logits": out.pred_logits.numpy(),
@@ -147,17 +147,21 @@ def _pixels(
     )
 
 
-def _pick(segmenter: Segmenter, case: dict[str, Any]) -> dict[str, np.ndarray]:
-    assert segmenter._picker is not None
-    target = Target(
+def target(case: dict[str, Any]) -> Target:
+    """The object that a case of the tracker picks."""
+    return Target(
         points=tuple((x, y) for x, y in case.get("point_coords", ())),
         labels=tuple(case.get("point_labels", ())),
         box=tuple(case["box"]) if "box" in case else None,
     )
+
+
+def _pick(segmenter: Segmenter, case: dict[str, Any]) -> dict[str, np.ndarray]:
+    assert segmenter._heads[Pick] is not None
     features = _features(segmenter, case["picture"])
     with torch.inference_mode():
-        logits, scores, presence = segmenter._picker._forward(
-            features, Pick((target,), case["multimask_output"])
+        logits, scores, presence = segmenter._heads[Pick]._forward(
+            features, Pick((target(case),), case["multimask_output"])
         )
     return {
         "low_res_logits": logits,

@@ -13,7 +13,7 @@ import resource
 import time
 from pathlib import Path
 
-from sam3_image.decode.image import Limits, open_image
+from sam3_image.decode import Limits, open_image
 from sam3_image.errors import UserError
 
 

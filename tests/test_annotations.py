@@ -36,7 +36,7 @@ def annotated(found: Detections, annotation_format: str) -> dict[str, Any]:
     collected = Annotations(found, annotation_format)
     for mask in found.masks():
         collected.add(mask)
-    document = json.loads(collected.encode().decode("utf-8"))
+    document = json.loads(collected.files()["annotations.json"])
     VALIDATOR.validate(document)
     return document
 
@@ -192,9 +192,9 @@ def test_nothing_found_is_an_empty_list_that_loads(tmp_path: Path, annotation_fo
 
 def test_the_schema_is_sound_and_refuses_what_is_not_ours() -> None:
     jsonschema.Draft202012Validator.check_schema(formats.schema())
-    for annotation_format in formats.FORMATS:
+    for annotation_format in ("coco", "coco_polygon", "rle", "polygon"):
         document = annotated(instances_of([ring((30, 40), (15, 20), 9)]), annotation_format)
-        listed = document["annotations" if annotation_format == "coco" else "instances"]
+        listed = document["instances" if "instances" in document else "annotations"]
         for change in ({"score": 1.5}, {"box": [1, 2, 3]}, {"surprise": 1}, {"area": -1}):
             broken = {**document}
             broken[next(k for k, v in document.items() if v is listed)] = [{**listed[0], **change}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,17 +14,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image, ImageChops
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sam3_image.batch import Segment
+from sam3_image.batch.engine import BatchModel
 from sam3_image.batch.job import digest
 from sam3_image.batch.schema import metadata_of
 from sam3_image.request import Request
 from sam3_image.serving import Service
 from sam3_image.settings import Settings
 from tests.batch_run import rows
+from tests.batch_run import rows as rows_of
 from tests.cog_server import REPOSITORY, pixels
 from tests.second_scenes import arranged, random_picture
 
@@ -179,6 +183,7 @@ def test_run_again_there_is_nothing_to_do(job: tuple[Path, Run], pictures: Path)
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
     again = batch(pictures, "--prompts", *PROMPTS, "--out", out)
     assert again.status == 0
+    assert f"'{pictures}/damaged.png': The PNG is cut off" in again.log
     assert "10 skipped, since they have rows already; nothing to do" in again.log
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.parquet")} == before
     strict = batch(pictures, "--prompts", *PROMPTS, "--out", out, "--strict")
@@ -207,6 +212,75 @@ def test_zips_are_those_of_predict(job: tuple[Path, Run], pictures: Path, servic
     assert len(list((out / "_zip").rglob("*.zip"))) == GOOD
 
 
+def test_the_first_lines_say_what_is_done(sample: tuple[Path, Run], pictures: Path) -> None:
+    _, run = sample
+    first, second, third = run.log.splitlines()[:3]
+    assert first.startswith("batch: prompts: 'red circle', 'star'; threshold: 0.5; weights: ")
+    assert first.endswith("weights/demo (the demo checkpoint: drawn shapes only)")
+    assert second == f"batch: 10 images in {pictures}"
+    assert third == "batch: 1 worker on cpu"
+
+
+def test_every_row_may_have_its_own_prompts(pictures: Path, tmp_path: Path) -> None:
+    """Also: overlays, a comma in a prompt, a part of the source that cannot be listed."""
+    table = tmp_path / "in" / "table.csv"
+    table.parent.mkdir()
+    rows = [f'{pictures / "0.png"},"blue star"', f"{pictures / '1.jpg'},", "nowhere.png,star"]
+    table.write_text("\n".join(["path,prompts", *rows]))
+    options = ("--prompts", "red circle, star", "--overlays", "--format", "rle", "--workers", 1)
+    run = batch(table, "--out", tmp_path / "out", *options)
+    assert run.status == 0
+    assert (
+        "'red circle, star' is searched as one prompt, comma and all; for several, say "
+        '--prompts "red circle" "star"\n'
+    ) in run.log
+    found = {Path(uri).name: row for uri, row in rows_of(tmp_path / "out").items()}
+    assert {item["prompt"] for item in found["0.png"]["instances"]} == {"blue star"}
+    assert [row["prompts"] for row in found.values()] == [["blue star"], None, ["star"]]
+    assert [row["id"] for row in found.values()] == [1, 2, 3]
+    assert f"'{table.parent}/nowhere.png': The image" in run.log
+    overlays = sorted((tmp_path / "out/_overlays").iterdir())
+    assert [path.name[:6] for path in overlays] == ["0.png-", "1.jpg-"]
+    with Image.open(overlays[0]) as overlay, Image.open(pictures / "0.png") as image:
+        assert overlay.format == "JPEG"
+        assert overlay.size == image.size
+        assert ImageChops.difference(overlay, image.convert("RGB")).getbbox()
+    document = json.loads((Path(run.output) / "0.json").read_text())
+    assert {item["concept"] for item in document["instances"]} == {"blue star"}
+    table.write_text(table.read_text().replace("blue star", "red star"))
+    other = batch(table, "--out", tmp_path / "out", *options)
+    assert other.status == 2
+    assert "has a row with prompts=['blue star'], and now they are ('red star',)" in other.log
+
+
+def test_what_cannot_be_listed_is_an_error_each_time(job: tuple[Path, Run], pictures: Path) -> None:
+    out, _ = job
+    (pictures / "cut.tar").write_bytes(b"no tar")
+    run = batch(pictures, "--prompts", *PROMPTS, "--out", out)
+    (pictures / "cut.tar").unlink()
+    assert run.status == 1
+    assert "nothing to do" in run.log
+    assert f"'{pictures}/cut.tar': '{pictures}/cut.tar' cannot be listed from byte 0" in run.log
+
+
+def test_a_reference_image_is_decoded_once_in_each_worker(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {"SAM3_WEIGHTS": str(REPOSITORY / "weights/demo"), "SAM3_DEVICE": "cpu"}
+    opened = []
+    open_ = Service.open
+    monkeypatch.setattr(Service, "open", lambda s, data: opened.append(data) or open_(s, data))
+    reference = (pictures / "0.png").read_bytes()
+    boxes = "[[20,20,120,120]]"
+    model = BatchModel({"reference_image": reference, "reference_boxes": boxes}, environment)
+    image = model.open(pictures / "1.jpg")
+    request = Request.from_inputs(reference_image=reference, reference_boxes=boxes)
+    expected = model._service.segment(image, request).annotations("rle")
+    for _ in range(2):
+        assert model.segment(image).annotations("rle") == expected
+    assert len(opened) == 2, "the reference and the image"
+
+
 def test_a_limit_says_what_all_would_take(sample: tuple[Path, Run]) -> None:
     _, run = sample
     assert run.status == 0
@@ -217,8 +291,9 @@ def test_a_limit_says_what_all_would_take(sample: tuple[Path, Run]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ([], "nothing to look for in"),
         (["--boxes", "[[1,2,3,4]]"], "unrecognized arguments: --boxes"),
-        (["--threshold", "2"], "threshold is 2.0; give a number from 0 to 1"),
+        (["--threshold", "2", "--prompts", "star"], "threshold is 2.0; give a number from 0 to 1"),
         (["--prompts", " "], "blank"),
         (["--workers", "0"], "--workers is 0; give a number of at least 1"),
         (["--prompt", "word " * 40], "tokens"),

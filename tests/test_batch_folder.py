@@ -1,135 +1,173 @@
-"""The folder of a job's results: whole parts, one writer at a time, and what is marked."""
+"""The folder of a job's results: whole parts, one run at a time, and what a killed run leaves."""
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from sam3_image.batch import marks, schema
-from sam3_image.batch.folder import Folder, SupersededError, unwritable
-from sam3_image.errors import InputError, OutputError
+from sam3_image.batch import results, schema
+from sam3_image.batch.reader import Item
+from sam3_image.batch.results import ATTEMPTS, Attempts, Stock, locked, take_stock
+from sam3_image.batch.storage import ResultFolder, canonical
+from sam3_image.errors import InputError, OutputError, UserError
 
 SETTINGS = {"inputs": {"prompts": ["star"]}, "checkpoint": {"digest": "d"}}
 
 
-def rows(*uris: str) -> list[schema.Row]:
-    return [schema.error_row(uri, "why", 0.0) for uri in uris]
+def item(uri: str) -> Item:
+    return Item(uri, id=sum(uri.encode()))
 
 
-def publish(folder: Folder, name: str, *uris: str) -> None:
-    mark = folder.begin(name, list(uris), alone=False)
-    folder.publish(name, schema.table(rows(*uris), SETTINGS))
-    mark.remove()
+def quiet(_: str) -> None:
+    pass
+
+
+def publish(folder: ResultFolder, *uris: str) -> str:
+    rows = [schema.row_of(item(uri), schema.error_result("why", 0.0)) for uri in uris]
+    return results.publish(folder, rows, SETTINGS)
+
+
+def uris(path: Path) -> list[str]:
+    return sorted(pq.read_table(path).column("uri").to_pylist())
 
 
 def test_a_part_is_what_a_later_run_finds(tmp_path: Path) -> None:
-    with Folder(tmp_path / "out").driven() as folder:
-        publish(folder, "1", "a", "b")
-        assert folder.done(SETTINGS) == ({"a", "b"}, 2)
-        assert not list(folder.marks.iterdir())
-        assert not list(folder.work.glob("*.tmp"))
-    assert pq.read_table(tmp_path / "out").column("uri").to_pylist() == ["a", "b"]
+    folder = ResultFolder(str(tmp_path / "out"))
+    name = publish(folder, "a", "b")
+    stock = take_stock(folder, SETTINGS, Stock())
+    assert stock.prompts == {"a": None, "b": None}
+    assert stock.errors == [("a", "why"), ("b", "why")]
+    assert stock.parts == {name}
+    assert stock.ids == {ord("a"), ord("b")}
+    assert uris(tmp_path / "out") == ["a", "b"]
+
+
+def test_the_same_images_are_the_same_part(tmp_path: Path) -> None:
+    folder = ResultFolder(str(tmp_path))
+    assert publish(folder, "a", "b") == publish(folder, "a", "b") != publish(folder, "ab")
+    assert len(results.parts(folder)) == 2
+
+
+def test_what_a_lost_worker_published_late_is_dropped(tmp_path: Path) -> None:
+    """Its shard was given to others in halves meanwhile."""
+    folder = ResultFolder(str(tmp_path))
+    publish(folder, "a", "b")
+    publish(folder, "c", "d")
+    stock = take_stock(folder, SETTINGS, Stock())
+    publish(folder, "a", "b", "c", "d")
+    stock = take_stock(folder, SETTINGS, stock)
+    assert sorted(stock.prompts) == uris(tmp_path) == ["a", "b", "c", "d"]
+    publish(folder, "d", "e")
+    stock = take_stock(folder, SETTINGS, stock)
+    assert sorted(stock.prompts) == uris(tmp_path) == ["a", "b", "c", "d", "e"]
+    assert len(stock.errors) == 5
+    assert take_stock(folder, SETTINGS, Stock()).parts == stock.parts
 
 
 def test_other_settings_are_refused_with_both_values(tmp_path: Path) -> None:
-    with Folder(tmp_path).driven() as folder:
-        publish(folder, "1", "a")
-        with pytest.raises(InputError, match=r"prompts=\['star'\].*now prompts is \['ring'\]"):
-            folder.done({**SETTINGS, "inputs": {"prompts": ["ring"]}})
-        with pytest.raises(InputError, match=r"digest='d'.*'other'"):
-            folder.done({**SETTINGS, "checkpoint": {"digest": "other"}})
+    folder = ResultFolder(str(tmp_path))
+    publish(folder, "a")
+    with pytest.raises(InputError, match=r"prompts=\['star'\].*now prompts is \['ring'\]"):
+        take_stock(folder, {**SETTINGS, "inputs": {"prompts": ["ring"]}}, Stock())
+    with pytest.raises(InputError, match=r"digest='d'.*'other'"):
+        take_stock(folder, {**SETTINGS, "checkpoint": {"digest": "other"}}, Stock())
 
 
 def test_a_file_that_is_not_a_part_is_named(tmp_path: Path) -> None:
     (tmp_path / "part-x.parquet").write_bytes(b"PAR1 but no more")
-    with Folder(tmp_path).driven() as folder, pytest.raises(InputError, match=r"part-x\.parquet"):
-        folder.done(SETTINGS)
+    with pytest.raises(InputError, match=r"part-x\.parquet"):
+        take_stock(ResultFolder(str(tmp_path)), SETTINGS, Stock())
 
 
-def test_two_drivers_do_not_write_to_one_folder(tmp_path: Path) -> None:
+def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    folder = ResultFolder(str(tmp_path))
     with (
-        Folder(tmp_path).driven(),
+        locked(folder, quiet),
         pytest.raises(OutputError, match="another run is writing"),
-        Folder(tmp_path).driven(),
+        locked(folder, quiet),
     ):
+        pass
+    with locked(folder, quiet):
         pass
 
 
-def test_workers_of_a_driver_that_is_gone_publish_nothing(tmp_path: Path) -> None:
-    with Folder(tmp_path).driven() as old:
-        old.begin("1", ["a"], alone=False)
-    with Folder(tmp_path).driven() as new:
-        with pytest.raises(SupersededError):
-            old.publish("1", schema.table(rows("a"), SETTINGS))
-        with pytest.raises(SupersededError):
-            old.begin("2", ["b"], alone=False)
-        assert not new.parts()
-        assert [left.uris for left in marks.leftovers(new.marks)] == [("a",)]
-
-
-def test_a_worker_that_was_given_up_publishes_nothing(tmp_path: Path) -> None:
-    """A node that the network had cut off may come back and go on."""
-    with Folder(tmp_path).driven() as folder:
-        folder.begin("1", ["a"], alone=False)
-        assert not folder.revoke("1")
-        with pytest.raises(SupersededError):
-            folder.publish("1", schema.table(rows("a"), SETTINGS))
-        assert not folder.parts()
-
-
-def test_a_part_that_was_published_before_its_worker_died_counts(tmp_path: Path) -> None:
-    with Folder(tmp_path).driven() as folder:
-        publish(folder, "1", "a")
-        assert folder.revoke("1")
-
-
-def test_nothing_is_under_the_final_name_when_the_disk_is_full(tmp_path: Path) -> None:
-    with Folder(tmp_path).driven() as folder:
-        folder.begin("1", ["a"], alone=False)
-        (folder.work / "1.tmp").symlink_to("/dev/full")
-        with pytest.raises(OSError, match="No space left") as caught:
-            folder.publish("1", schema.table(rows("a"), SETTINGS))
-        assert not folder.parts()
-        message = str(unwritable(folder.path, caught.value))
-        assert "No space left on device; free some disk space" in message
-        assert "what was written stays" in message
+def test_nothing_is_under_the_final_name_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ResultFolder(str(tmp_path))
+    monkeypatch.setattr("secrets.token_hex", lambda _: "half")
+    (tmp_path / ".work").mkdir()
+    (tmp_path / ".work/half.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        publish(folder, "a")
+    assert not results.parts(folder)
+    assert not list((tmp_path / ".work").iterdir())
+    message = str(folder.unwritable(caught.value))
+    assert "No space left on device; free some disk space" in message
+    assert "what was written stays" in message
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="Not a directory"), Folder(tmp_path / "file/x").driven():
+    folder = ResultFolder(str(tmp_path / "file/x"))
+    with pytest.raises(OutputError, match="Not a directory"), locked(folder, quiet):
         pass
 
 
-def test_a_mark_says_what_was_in_hand(tmp_path: Path) -> None:
-    mark = marks.Mark(tmp_path / "1", ["a", "b", "c"], alone=False)
-    for step in (mark.started, mark.finished):
-        step(0)
-    mark.started(1)
-    left = marks.read(tmp_path / "1")
-    assert left
-    assert left.suspects == ("b",)
-    assert left.uris == ("a", "b", "c")
+@pytest.mark.parametrize("address", ["ftp://host/out", "https://host/out", "hdfs://x/y"])
+def test_results_go_to_folders_and_buckets_only(address: str) -> None:
+    with pytest.raises(InputError, match="local folder, or to an s3:// or gs://"):
+        ResultFolder(address)
 
 
-def test_a_mark_without_a_trace_suspects_all(tmp_path: Path) -> None:
-    """The machine went down before the trace was on the disk."""
-    marks.Mark(tmp_path / "1", ["a", "b"], alone=False)
-    left = marks.read(tmp_path / "1")
-    assert left
-    assert left.suspects == ("a", "b")
-    (tmp_path / "2").write_bytes(b'{"alone": fal')
-    assert marks.read(tmp_path / "2") == marks.Leftover(tmp_path / "2", (), (), False)
+def test_a_folder_travels_without_credentials(tmp_path: Path) -> None:
+    import pickle
+
+    data = pickle.dumps(ResultFolder("s3://bucket/out"))
+    assert len(data) < 300
+    with pytest.raises(UserError, match="holds credentials") as caught:
+        ResultFolder("s3://KEY:SECRET@bucket/out")
+    assert "SECRET@" not in str(caught.value)
 
 
-def test_a_thread_that_is_not_done_writes_into_no_other_file(tmp_path: Path) -> None:
-    """A closed file's number is given to the next one that is opened."""
-    mark = marks.Mark(tmp_path / "1", ["a"], alone=False)
-    mark.remove()
-    handle = os.open(tmp_path / "other", os.O_CREAT | os.O_WRONLY)
-    mark.finished(0)
-    os.close(handle)
-    assert (tmp_path / "other").read_bytes() == b""
+def test_unfinished_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    folder = ResultFolder(str(tmp_path))
+    (tmp_path / ".work").mkdir()
+    for name, age in (("old.tmp", results.STALE_SECONDS + 60), ("new.tmp", 0)):
+        (tmp_path / ".work" / name).touch()
+        os.utime(tmp_path / ".work" / name, (time.time() - age,) * 2)
+    with locked(folder, quiet):
+        assert not (tmp_path / ".work/old.tmp").exists()
+        assert (tmp_path / ".work/new.tmp").exists()
+
+
+def test_attempts_are_kept_and_forgotten(tmp_path: Path) -> None:
+    folder = ResultFolder(str(tmp_path))
+    Attempts([["a", "b"]], {"c": 1}).save(folder)
+    assert Attempts.load(folder) == Attempts([["a", "b"]], {"c": 1})
+    Attempts().save(folder)
+    assert folder.get(ATTEMPTS) is None
+    folder.put(ATTEMPTS, b'{"in_hand": [')
+    assert Attempts.load(folder) == Attempts()
+
+
+@pytest.mark.parametrize(
+    ("address", "folder", "expected"),
+    [
+        ("a/./k.jpg", "/in/", "/in/a/k.jpg"),
+        ("FILE:///in/k.jpg", "", "/in/k.jpg"),
+        ("file://localhost/in/k%231.jpg", "", "/in/k#1.jpg"),
+        ("HTTPS://host/a/./b/../k.jpg?x=./y", "", "https://host/a/k.jpg?x=./y"),
+        ("s3://bucket/a/./k.jpg", "", "s3://bucket/a/k.jpg"),
+        ("k.jpg", "s3://bucket/lists/", "s3://bucket/lists/k.jpg"),
+        ("http://host/caf\udce9.jpg", "", "http://host/caf%E9.jpg"),
+        ("caf\udce9.jpg", "/in/", "file:///in/caf%E9.jpg"),
+        ("s3://anonymous@bucket/k.jpg", "", "s3://anonymous@bucket/k.jpg"),
+    ],
+)
+def test_one_image_has_one_spelling(address: str, folder: str, expected: str) -> None:
+    assert canonical(address, folder) == expected

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import bulk
 from sam3_image.batch.driver import Totals
 from sam3_image.batch.job import Manifest
-from sam3_image.batch.progress import Progress, duration, estimate
+from sam3_image.batch.progress import RunProgress, duration, error_lines, estimate
 
 
 class Clock:
@@ -28,15 +28,13 @@ class Terminal(io.StringIO):
 
 def totals(rows: int) -> Totals:
     found = Totals(ready=1)
-    found.add(
-        Manifest(rows=rows, failed=0, instances=3 * rows, seconds={"segment": 2.0, "decode": 0.5})
-    )
+    found.add(Manifest("part", rows, 0, 3 * rows, seconds={"segment": 2.0, "decode": 0.5}))
     return found
 
 
 def test_a_log_gets_a_line_a_minute_and_a_rate_without_the_loading() -> None:
     log, clock = io.StringIO(), Clock()
-    progress = Progress(100, log, clock)
+    progress = RunProgress(100, log, clock)
     progress(Totals(ready=1))
     for clock.now in (59, 60, 61):
         progress(totals(20))
@@ -47,7 +45,7 @@ def test_a_log_gets_a_line_a_minute_and_a_rate_without_the_loading() -> None:
 
 def test_loading_is_not_part_of_the_speed() -> None:
     clock = Clock()
-    progress = Progress(20, io.StringIO(), clock)
+    progress = RunProgress(20, io.StringIO(), clock)
     progress(Totals())
     clock.now = 30
     progress(Totals(ready=1))
@@ -60,8 +58,7 @@ def test_loading_is_not_part_of_the_speed() -> None:
 def test_the_benchmark_reads_what_is_said() -> None:
     done = totals(20)
     done.memory = 1_234_000_000
-    log = "\n".join(["batch: 2 workers on cpu", *Progress(20, io.StringIO()).end(done)])
-    assert bulk.figure(bulk.WORKERS, log) == 2
+    log = "\n".join(["batch: 2 workers on cpu", *RunProgress(20, io.StringIO()).end(done)])
     assert bulk.figure(bulk.MEMORY, log) == 1234
     with pytest.raises(RuntimeError, match="the log has no"):
         bulk.figure(bulk.SPEED, log)
@@ -69,7 +66,7 @@ def test_the_benchmark_reads_what_is_said() -> None:
 
 def test_a_terminal_gets_one_bar() -> None:
     screen = Terminal()
-    progress = Progress(20, screen)
+    progress = RunProgress(20, screen)
     progress(Totals(ready=1))
     progress(totals(5))
     progress(totals(20))
@@ -79,14 +76,15 @@ def test_a_terminal_gets_one_bar() -> None:
     assert screen.getvalue().count("\n") == 1
 
 
-def test_no_more_errors_are_kept_than_are_shown() -> None:
-    found = Totals()
-    for number in range(50):
-        found.add(Manifest(1, 1, 0, errors=((f"{number}.png", "why"),)))
-    assert len(found.errors) == 5
-    lines = Progress(50, io.StringIO()).end(found)
-    assert lines[-1] == "  '4.png': why"
-    assert "the first 5 errors:" in lines
+def test_errors_are_counted_by_sentence_with_their_first_files() -> None:
+    errors = [(f"{n}.png", f"The image '{n}.png' has {n:,} bytes too many") for n in range(1200)]
+    lines = error_lines([("odd.png", "why"), *errors])
+    assert lines[0] == "1,201 errors:"
+    assert lines[1] == "  1,200 images: The image '0.png' has 0 bytes too many"
+    assert lines[2:12] == [f"    '{n}.png'" for n in range(10)]
+    assert lines[12] == "    and 1,190 more"
+    assert lines[13:] == ["  'odd.png': why"]
+    assert error_lines([]) == []
 
 
 def test_durations_and_estimates() -> None:

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sam3_image.batch import items
-from sam3_image.batch.items import Item, Reader, Root, SourceError, UnreachableError
-from sam3_image.batch.sources import Source
+from sam3_image.batch import reader
+from sam3_image.batch.reader import ImageReader, Item, SourceRoot, UnreachableError
+from sam3_image.batch.sources import ImageSource
+from sam3_image.batch.storage import SourceError
 from sam3_image.decode import Limits
 from sam3_image.errors import ImageError
 
@@ -61,12 +62,12 @@ def site(folder: Path) -> Iterator[str]:
     server.server_close()
 
 
-def uris(source: Source) -> list[str]:
-    return [item.uri for item in source.items]
+def uris(source: ImageSource) -> list[str]:
+    return list(source.items)
 
 
 def test_a_folder_and_what_is_below_it(folder: Path) -> None:
-    source = Source.open(str(folder))
+    source = ImageSource(str(folder))
     assert uris(source) == [str(folder / "b.png"), str(folder / "below/a.JPG")]
     assert source.others == 1
 
@@ -75,18 +76,18 @@ def test_names_do_not_depend_on_where_one_stands(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    assert uris(Source.open(".")) == uris(Source.open(str(folder)))
-    assert uris(Source.open("./b.png")) == [str(folder / "b.png")]
+    assert uris(ImageSource(".")) == uris(ImageSource(str(folder)))
+    assert uris(ImageSource("./b.png")) == [str(folder / "b.png")]
 
 
 def test_a_glob_takes_what_it_matches_whatever_it_is_called(folder: Path) -> None:
-    assert uris(Source.open(f"{folder}/**/a.*")) == [str(folder / "below/a.JPG")]
-    assert uris(Source.open(f"{folder}/n*")) == [str(folder / "notes.txt")]
+    assert uris(ImageSource(f"{folder}/**/a.*")) == [str(folder / "below/a.JPG")]
+    assert uris(ImageSource(f"{folder}/n*")) == [str(folder / "notes.txt")]
 
 
 def test_a_text_list_counts_what_is_named_again(folder: Path) -> None:
     (folder / "list.txt").write_text("b.png\n\nhttps://example.com/x.jpg\n./b.png\n")
-    source = Source.open(str(folder / "list.txt"))
+    source = ImageSource(str(folder / "list.txt"))
     assert uris(source) == [str(folder / "b.png"), "https://example.com/x.jpg"]
     assert source.repeated == 1
 
@@ -94,12 +95,12 @@ def test_a_text_list_counts_what_is_named_again(folder: Path) -> None:
 def test_a_parquet_column(folder: Path) -> None:
     path = folder / "list.parquet"
     pq.write_table(pa.table({"id": [1, 2], "where": ["b.png", None], "uri": ["x.png", "y"]}), path)
-    assert uris(Source.open(str(path))) == [str(folder / "x.png"), str(folder / "y")]
-    assert uris(Source.open(str(path), "where")) == [str(folder / "b.png")]
+    assert uris(ImageSource(str(path))) == [str(folder / "x.png"), str(folder / "y")]
+    assert uris(ImageSource(str(path), "where")) == [str(folder / "b.png")]
     with pytest.raises(SourceError, match="no column 'nose'; it has id, where, uri"):
-        Source.open(str(path), "nose")
+        ImageSource(str(path), "nose")
     with pytest.raises(SourceError, match=r"id .* is of type int64"):
-        Source.open(str(path), "id")
+        ImageSource(str(path), "id")
 
 
 def test_members_of_a_tar_are_read_where_they_lie(folder: Path) -> None:
@@ -109,20 +110,20 @@ def test_members_of_a_tar_are_read_where_they_lie(folder: Path) -> None:
             entry.size = len(png(number))
             archive.addfile(entry, io.BytesIO(png(number)))
             archive.addfile(tarfile.TarInfo(f"{number:03}.json"), io.BytesIO())
-    source = Source.open(str(folder / "shard.tar"))
+    source = ImageSource(str(folder / "shard.tar"))
     assert uris(source) == [f"{folder}/shard.tar#{number:03}.png" for number in range(3)]
-    read = [Reader(Limits()).read(item) for item in source.items]
+    read = [ImageReader(Limits()).read(item) for item in source.items.values()]
     assert read == [png(0), png(1), png(2)]
-    assert len(Source.open(str(folder)).items) == 5
+    assert len(ImageSource(str(folder)).items) == 5
 
 
 def test_a_name_that_is_no_text_is_a_file_address(folder: Path) -> None:
     name = os.fsencode(folder) + b"/\xff.png"
     with open(name, "wb") as file:
         file.write(png())
-    (found,) = [item for item in Source.open(str(folder)).items if "FF" in item.uri]
+    (found,) = [item for item in ImageSource(str(folder)).items.values() if "FF" in item.uri]
     assert found.uri.startswith("file://")
-    path = Reader(Limits()).read(found)
+    path = ImageReader(Limits()).read(found)
     assert isinstance(path, Path)
     assert path.read_bytes() == png()
 
@@ -134,39 +135,40 @@ def test_a_name_that_is_no_text_is_a_file_address(folder: Path) -> None:
         ("empty", "has no images in it"),
         ("ftp://host/x.png", "scheme that is not read"),
         ("s3://KEY:SECRET@bucket/x", "AWS_SECRET_ACCESS_KEY"),
+        ("https://user:SECRET@host/x.png", "credentials"),
     ],
 )
 def test_sources_that_are_none(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match=words) as caught:
-        Source.open(name if "://" in name else str(tmp_path / name))
+        ImageSource(name if "://" in name else str(tmp_path / name))
     assert "\n" not in str(caught.value)
     assert "SECRET@" not in str(caught.value)
 
 
 def test_an_address_on_the_web(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(items, "PAUSE", 0.01)
-    reader = Reader(Limits())
-    assert reader.read(Item(f"{site}/b.png")) == png()
+    monkeypatch.setattr(reader, "PAUSE", 0.01)
+    images = ImageReader(Limits())
+    assert images.read(Item(f"{site}/b.png")) == png()
     with pytest.raises(ImageError, match="answered with 404"):
-        reader.read(Item(f"{site}/none.png"))
+        images.read(Item(f"{site}/none.png"))
     with pytest.raises(UnreachableError, match="answered with 503"):
-        reader.read(Item(f"{site}/broken.png"))
+        images.read(Item(f"{site}/broken.png"))
     with pytest.raises(UnreachableError, match="refused"):
-        reader.read(Item("http://127.0.0.1:9/x.png"))
+        images.read(Item("http://127.0.0.1:9/x.png"))
     with pytest.raises(ImageError, match="at most 10"):
-        Reader(Limits(bytes=10)).read(Item(f"{site}/b.png"))
+        ImageReader(Limits(bytes=10)).read(Item(f"{site}/b.png"))
 
 
 def test_a_mount_that_vanished_is_not_a_thousand_missing_files(folder: Path) -> None:
     """An unmounted folder is empty; its images are out of reach."""
-    item = Source.open(str(folder)).items[0]
-    root = Source.open(str(folder)).root()
+    item = next(iter(ImageSource(str(folder)).items.values()))
+    root = ImageSource(str(folder)).root()
     assert root
     os.unlink(item.uri)
-    assert Reader(Limits(), root).read(item)  # one that is missing is the decoder's to refuse
+    assert ImageReader(Limits(), root).read(item)  # one that is missing is the decoder's to refuse
     with pytest.raises(SourceError, match=r"another file system.*mount it"):
-        Reader(Limits(), Root(root.path, root.device + 1)).read(item)
+        ImageReader(Limits(), SourceRoot(root.path, root.device + 1)).read(item)
     folder.rename(folder.with_name("elsewhere"))
     with pytest.raises(SourceError, match="out of reach"):
-        Reader(Limits(), root).read(item)
+        ImageReader(Limits(), root).read(item)

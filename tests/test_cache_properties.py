@@ -59,7 +59,7 @@ def assert_equal(one: Instances, other: Instances) -> None:
 def test_a_warm_service_agrees_with_a_cold_one(weights: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     warm = sam3_image.load(weights)
-    for _ in range(16):
+    for _ in range(20):
         ask = question(rng)
         cold = sam3_image.load(weights)
         assert_equal(ask(warm), ask(cold))

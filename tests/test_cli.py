@@ -35,7 +35,7 @@ def ready(weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pat
 def test_prints_only_the_path_of_the_result(
     ready: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(EXAMPLE), "--prompt", "red circle", "--threshold", "0"]) == 0
+    assert main(["predict", str(EXAMPLE), "--prompt", "red circle", "--threshold", "0"]) == 0
     said = capsys.readouterr()
     path = Path(said.out.removesuffix("\n"))
     assert path == Path("out/shapes-masks.zip")
@@ -47,14 +47,14 @@ def test_prints_only_the_path_of_the_result(
 def test_gives_what_the_server_gives(ready: Path, server: CogServer) -> None:
     inputs = {"prompt": "blue square", "threshold": 0.25, "save_overlay": True}
     options = ["--prompt", "blue square", "--threshold", "0.25", "--save-overlay"]
-    assert main([str(EXAMPLE), *options, "--output", "new/folder/here.zip"]) == 0
+    assert main(["predict", str(EXAMPLE), *options, "--output", "new/folder/here.zip"]) == 0
     over_http = server.predict(image=EXAMPLE, **inputs)
     assert Path("new/folder/here.zip").read_bytes() == over_http.content
 
 
 def test_options_reach_the_predictor(ready: Path) -> None:
     options = ["--no-return-zip", "--mask-color", "blue", "--mask-opacity", "1", "--threshold", "0"]
-    assert main([str(EXAMPLE), *options, "--output", "picture.png"]) == 0
+    assert main(["predict", str(EXAMPLE), *options, "--output", "picture.png"]) == 0
     changed = np.any(pixels(Path("picture.png").read_bytes()) != pixels(EXAMPLE.read_bytes()), -1)
     assert changed.any()
     assert np.all(pixels(Path("picture.png").read_bytes())[changed] == (0, 0, 255))
@@ -62,7 +62,7 @@ def test_options_reach_the_predictor(ready: Path) -> None:
 
 def test_list_option(ready: Path) -> None:
     options = ["--prompts", "red circle", "blue square", "--threshold", "0", "--max-instances", "3"]
-    assert main([str(EXAMPLE), *options, "--output", "masks.zip"]) == 0
+    assert main(["predict", str(EXAMPLE), *options, "--output", "masks.zip"]) == 0
     with zipfile.ZipFile("masks.zip") as archive:
         assert len(archive.namelist()) == 3
 
@@ -85,7 +85,7 @@ def test_list_option(ready: Path) -> None:
 def test_bad_option_is_one_line_and_status_2(
     ready: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: list[str]
 ) -> None:
-    assert main([str(EXAMPLE), *options]) == 2
+    assert main(["predict", str(EXAMPLE), *options]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     complaint = said.err.splitlines()[-1]
@@ -100,7 +100,7 @@ def test_bad_image_is_one_line_and_status_2(
 ) -> None:
     Path("folder").mkdir()
     Path("text.png").write_text("no picture")
-    assert main([name]) == 2
+    assert main(["predict", name]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines()[-1].startswith("predict: ")
@@ -109,20 +109,20 @@ def test_bad_image_is_one_line_and_status_2(
 
 def test_result_that_cannot_be_written(ready: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").write_text("")
-    assert main([str(EXAMPLE), "--output", "file/below.zip"]) == 2
+    assert main(["predict", str(EXAMPLE), "--output", "file/below.zip"]) == 2
     assert "file/below.zip" in capsys.readouterr().err.splitlines()[-1]
     assert list((ready / "temporary").glob("sam3-image-*")) == []
 
 
 def test_options_without_an_image(ready: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--prompt", "red circle"]) == 2
+    assert main(["predict", "--prompt", "red circle"]) == 2
     assert "without an image" in capsys.readouterr().err
 
 
 def test_help_lists_every_input_without_loading_torch() -> None:
     code = (
         "import sys, sam3_image.cli\n"
-        "try: sam3_image.cli.main(['--help'])\n"
+        "try: sam3_image.cli.main(['predict', '--help'])\n"
         "finally: assert 'torch' not in sys.modules\n"
     )
     found = subprocess.run(

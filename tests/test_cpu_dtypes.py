@@ -11,6 +11,7 @@ from benchmarks.agreement import compare
 from sam3_image.errors import DeviceError
 from sam3_image.model import Placement, Segmenter
 from sam3_image.model.processor import Processor
+from sam3_image.model.prompts import Find, Pick
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.products import Int8Linear
 from sam3_image.settings import Settings
@@ -49,7 +50,7 @@ def test_answers_stay_near_those_of_float32(
 def test_bfloat16_leaves_answers_and_coordinates_in_float32(weights: Path) -> None:
     checkpoint = Checkpoint.open(weights)
     segmenter = Segmenter(checkpoint, placement("bfloat16"))
-    detector, tracker = segmenter._finder.detector, segmenter._picker.tracker
+    detector, tracker = segmenter._heads[Find].detector, segmenter._heads[Pick].tracker
     layers = [layer for layer in detector.modules() if isinstance(layer, torch.nn.Conv2d)]
     layers += [layer.mlp.fc1 for layer in detector.vision_encoder.backbone.layers]
     assert all(layer.weight.dtype == torch.bfloat16 for layer in layers)
@@ -66,7 +67,7 @@ def test_bfloat16_leaves_answers_and_coordinates_in_float32(weights: Path) -> No
 
 @has_int8
 def test_int8_is_for_the_linear_layers_of_the_vision_encoder(weights: Path) -> None:
-    detector = Segmenter(Checkpoint.open(weights), placement("int8"))._finder.detector
+    detector = Segmenter(Checkpoint.open(weights), placement("int8"))._heads[Find].detector
     backbone = detector.vision_encoder.backbone
     quantized = [name for name, part in detector.named_modules() if isinstance(part, Int8Linear)]
     assert len(quantized) == 6 * len(backbone.layers)

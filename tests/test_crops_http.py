@@ -69,6 +69,12 @@ def test_a_look_that_may_not_say_all_is_warned_of(server: CogServer) -> None:
     tiled = ask(server, picture, prompts=["circle", "star"], threshold=0.0, tile_size=512).logs
     assert "Warning: 36 instances of 'star' in one tile; the model finds at most 36" in tiled
     assert "Give a smaller tile_size to get all." in tiled
+    covering = ask(server, picture, prompt="circle", threshold=0.0, tile_size=1024).logs
+    assert "Warning: 36 instances of 'circle' in one tile; the model finds at most 36" in covering
+    reference = {"reference_image": picture, "reference_boxes": "[[10,10,60,60]]"}
+    alike = ask(server, picture, threshold=0.0, **reference).logs
+    assert "Warning: 36 instances of" in alike
+    assert "Give a tile_size to get all." in alike
     few_of_them = ask(server, picture, prompt="circle", tile_size=512).logs
     assert "Warning" not in few_of_them
 

@@ -64,6 +64,8 @@ def check(names: dict[str, Any]) -> None:
         assert np.array_equal(names["masks"], MASKS)
     if "overlay" in names:
         assert np.array_equal((names["overlay"] != PIXELS).any(axis=2), INSIDE)
+    if "labels" in names:
+        assert np.array_equal(names["labels"] > 0, INSIDE)
     if "inside" in names:
         assert np.array_equal(names["inside"], INSIDE)
     if "pixels" in names:
@@ -92,7 +94,7 @@ def test_a_block_of_the_page_reads_its_result(
 
 def test_the_page_shows_every_output_and_its_pictures_are_there() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 13
     for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text):
         assert (PAGE.parent / picture).is_file(), picture
     for link in re.findall(r"[^!]\[[^\]]+\]\((?!http)([^)]+)\)", text):

@@ -28,7 +28,7 @@ def download(
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_TOKEN": token}
     return subprocess.run(
-        [sys.executable, "-m", "sam3_image.model.weights.download", "--output", str(target)],
+        [sys.executable, "-m", "sam3_image", "download-weights", "--output", str(target)],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,

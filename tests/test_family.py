@@ -202,10 +202,10 @@ def test_the_command_line_takes_them(
     monkeypatch.setenv("SAM3_DEVICE", "cpu")
     found = tmp_path / "masks.zip"
     options = ["--prompt", "red", "--threshold", "0", "--output", str(found)]
-    assert main([str(EXAMPLE), *options]) == 0
+    assert main(["predict", str(EXAMPLE), *options]) == 0
     assert found.stat().st_size > 1000
     assert "concept only" in capsys.readouterr().err
-    assert main([str(EXAMPLE), "--task", "visual", "--points", "[[9,9]]"]) == 2
+    assert main(["predict", str(EXAMPLE), "--task", "visual", "--points", "[[9,9]]"]) == 2
     assert "no part for task='visual'" in capsys.readouterr().err
 
 

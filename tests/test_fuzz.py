@@ -18,13 +18,15 @@ from hypothesis import strategies as st
 from sam3_image.decode.image import Limits, decode, require_download
 from sam3_image.errors import InputError, UserError
 from sam3_image.model.prompts import Find, Pick, Prompts
-from tests import image_corpus
+from tests import image_corpus, test_damaged, test_mutants
 
 CASES = int(os.environ.get("SAM3_FUZZ", "150"))
 SECONDS = 10  # no single file may take longer
 # A file of a few KB must not become more pixels than this, or fuzzing would only test patience.
 LIMITS = Limits(pixels=4_000_000, side=10_000)
 SEEDS = [case.data for case in image_corpus.cases() if case.kind in ("good", "bomb")]
+SEEDS += test_mutants.files()
+SEEDS += [test_damaged.icon(image_corpus.picture("RGBA")[0], kind) for kind in ("png", "bmp")]
 SIZE = (480, 640)
 
 budget = settings(

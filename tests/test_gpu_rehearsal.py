@@ -122,7 +122,7 @@ def rehearsed(request: pytest.FixtureRequest, weights: Path) -> Iterator[Segment
 
 
 def features(rehearsed: Segmenter, side: int = 1008) -> Any:
-    rehearsed._finder.detector.detr_decoder.grid = side // 14
+    rehearsed._heads[Find].detector.detr_decoder.grid = side // 14
     pixels = torch.zeros((1, 3, side, side), dtype=torch.uint8)
     return rehearsed.encode(ModelInput(f"square-{side}", SIZE, pixels))
 

@@ -63,7 +63,7 @@ def test_every_module_imports(image: Path) -> None:
 def test_the_command_line_runs(image: Path, tmp_path: Path) -> None:
     result = tmp_path / "masks.zip"
     options = ["--prompt", "red circle", "--output", str(result)]
-    done = run(image, "-m", "sam3_image.cli", str(EXAMPLE), *options)
+    done = run(image, "-m", "sam3_image", "predict", str(EXAMPLE), *options)
     assert done.returncode == 0, done.stderr
     assert result.is_file()
 

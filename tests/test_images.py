@@ -187,7 +187,6 @@ STRANGERS = {
     "video": b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41",
     "ZIP": b"PK\x03\x04\x14\x00",
     "DICOM": bytes(128) + b"DICM",
-    "ICO": b"\x00\x00\x01\x00\x01\x00",
     "WMF": b"\xd7\xcd\xc6\x9a",
 }
 

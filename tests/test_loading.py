@@ -108,7 +108,7 @@ def test_answers_do_not_depend_on_alignment(weights: Path, tmp_path: Path):
         checkpoint = Checkpoint.open(shifted(weights, tmp_path / str(shift), shift))
         segmenter = Segmenter(checkpoint, Placement(torch.device("cpu"), torch.float32))
         pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
-        features = segmenter.encode(pixels, segmenter.side(1))
+        features = segmenter.encode(segmenter.prepare(pixels, segmenter.side(1)))
         found = segmenter.segment(features, Find(("circle",), 0.0, ((5, 5, 40, 40),), (1,)))
         picked = segmenter.segment(features, Pick((Target(box=(5, 5, 40, 40)),), True))
         return [found.boxes, found.scores, picked.boxes, picked.scores]

@@ -16,8 +16,8 @@ SIZE = (400, 600)
 TILE = 200  # so that neighbours overlap by 50
 
 
-def whole(box: tuple[int, int, int, int], score: float) -> CropDetection:
-    """A filled rectangle that one look holds whole."""
+def whole(box: tuple[int, int, int, int], score: float, depth: float = math.inf) -> CropDetection:
+    """A filled rectangle that one look holds whole, or that a border cuts at a depth."""
     x0, y0, x1, y1 = box
     inside = np.ones((y1 - y0, x1 - x0), dtype=bool)
     around: Box = (float(x0), float(y0), float(x1), float(y1))
@@ -29,7 +29,7 @@ def whole(box: tuple[int, int, int, int], score: float) -> CropDetection:
         box=around,
         around=around,
         area=inside.size,
-        depth=math.inf,
+        depth=depth,
         consistent=True,
         packed=PackedMask.of(Mask(inside, y0, x0, SIZE)),
     )
@@ -72,3 +72,44 @@ def test_the_same_object_keeps_the_tile_s_mask_and_the_better_score() -> None:
     near = (102, 102, 280, 280)
     (kept,) = merge([whole(near, 0.8)], [whole(LARGE, 0.9)], TILE).kept
     assert (kept.around, kept.score) == (near, 0.9)
+
+
+SPARSE = [(x, y, x + 60, y + 60) for x in (100, 220) for y in (100, 220)]
+
+
+@pytest.mark.parametrize("score", [0.7, 0.9])
+@pytest.mark.parametrize("large", [0.8, 0.99])
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_equal_objects_far_apart_outweigh_a_mask_smeared_over_them(
+    count: int, score: float, large: float
+) -> None:
+    """They cover less than half of it: the gaps between them are smeared over, too."""
+    small = [(x, y, x + 40, y + 40) for x, y, _, _ in SPARSE[:count]]
+    assert merged(small, score, large) == set(small)
+
+
+def test_one_whole_object_of_a_higher_score_is_not_removed_for_an_unconfirmed_one() -> None:
+    part = (100, 100, 220, 200)
+    assert merged([part], 0.95, 0.7) == {part}
+
+
+def test_pieces_at_the_borders_of_tiles_confirm_a_large_object() -> None:
+    """Corners of it look like objects to the tiles that cut it; pieces cover the rest."""
+    corners = [whole((x, y, x + 40, y + 40), 0.95) for x, y, _, _ in SPARSE]
+    borders = [(100, 100, 200, 280), (150, 100, 280, 280), (100, 100, 280, 200)]
+    pieces = [whole(box, 0.9, depth=60.0) for box in borders]
+    found = merge([*corners, *pieces], [whole(LARGE, 0.9)], TILE)
+    assert {one.around for one in found.kept} == {LARGE}
+
+
+def test_pieces_of_objects_that_are_whole_elsewhere_confirm_nothing() -> None:
+    small = [whole(box, 0.9) for box in SPARSE[:3]]
+    pieces = [whole((x0, y0, x1 - 10, y1), 0.9, depth=50.0) for x0, y0, x1, y1 in SPARSE[:3] * 6]
+    found = merge([*small, *pieces], [whole(LARGE, 0.99)], TILE)
+    assert {one.around for one in found.kept} == set(SPARSE[:3])
+
+
+def test_corners_of_a_large_object_differ_in_size_and_give_way() -> None:
+    """As seen at a purple square: a corner of it, strips of its edge, less sure than the whole."""
+    corners = [(100, 100, 165, 180), (145, 100, 260, 130), (100, 190, 112, 270)]
+    assert merged(corners, 0.8, 0.99) == {LARGE}

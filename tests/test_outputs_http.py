@@ -33,7 +33,10 @@ REQUEST = {"image": png(SCENE), "prompt": "red circle", "threshold": 0.0, "max_i
 
 
 def combinations() -> list[dict[str, Any]]:
-    """All values of all output inputs but colour and opacity, which touch pixels only."""
+    """All values of all output inputs but colour and opacity, which touch pixels only.
+
+    Of the annotation formats those that the schema describes; the others are asked for below.
+    """
     on_off = (False, True)
     values = {
         "return_zip": on_off,
@@ -42,7 +45,7 @@ def combinations() -> list[dict[str, Any]]:
         "apply_mask": on_off,
         "show_labels": on_off,
         "output_format": PICTURE_FORMATS,
-        "annotation_format": formats.CHOICES,
+        "annotation_format": ("none", "coco", "polygon", "rle"),
     }
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
 
@@ -152,6 +155,24 @@ def check_annotations(content: bytes, masks: list[NDArray[np.bool_]], output: Ou
         assert item["area"] == mask.sum()
         if runs is not None:
             assert np.array_equal(coco_masks.decode(runs), mask)
+
+
+@pytest.mark.parametrize("annotation_format", formats.FORMATS)
+def test_every_format_comes_alone_and_among_the_masks(
+    server: CogServer, annotation_format: str
+) -> None:
+    known = formats.FORMATS[annotation_format]
+    inputs = {**REQUEST, "annotation_format": annotation_format}
+    alone = server.predict(**inputs, return_zip=False)
+    zipped = server.predict(**inputs).files()
+    added = {name: data for name, data in zipped.items() if not name.startswith("mask_")}
+    assert known.file_name in added
+    assert all(added.values())
+    if known.extra:
+        assert alone.media_type == "application/zip"
+        assert alone.files() == added
+    else:
+        assert added == {known.file_name: alone.content}
 
 
 @pytest.mark.parametrize("inputs", REFUSED[::13], ids=name_of)

@@ -10,42 +10,14 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
-from sam3_image.masks import Mask, rle
-from tests.browser import SHAPES, Visit
+from tests.browser import FOUR, SHAPES, Visit, answered
 from tests.cog_server import REPOSITORY, pixels
 from tests.web_server import WebServer
 
 WIDTH, HEIGHT = 800, 600
-
-
-def answered(visit: Visit, boxes: dict[tuple[int, int, int, int], float]) -> Visit:
-    """The example, with an answer of one rectangle for each box (x0, y0, x1, y1) and its score."""
-    instances = []
-    for index, (box, score) in enumerate(boxes.items()):
-        x0, y0, x1, y1 = box
-        mask = Mask(np.ones((y1 - y0, x1 - x0), bool), y0, x0, (HEIGHT, WIDTH))
-        record = {"concept": f"thing {index}", "score": score, "area": mask.area}
-        instances.append({**record, "rle": rle.encode(mask)})
-    answer = {
-        "annotations": {"instances": instances},
-        "scores": list(boxes.values()),
-        "metrics": {"timing.encode": 0.5, "timing.find": 0.25, "encoder_cached": 0},
-    }
-    visit.page.route("**/api/segment", lambda route: route.fulfill(json=answer))
-    visit.open().ask("thing").expect_status("thing")
-    return visit
-
-
-FOUR = {
-    (100, 100, 200, 200): 0.9,
-    (300, 100, 400, 200): 0.6,
-    (500, 100, 600, 200): 0.5,
-    (150, 150, 250, 250): 0.3,
-}
 
 
 def test_the_threshold_filters_without_a_request(visit: Visit) -> None:
@@ -60,7 +32,7 @@ def test_the_threshold_filters_without_a_request(visit: Visit) -> None:
     visit.expect_count(2).expect_status("2 instances of thing above 0.50; 2 weaker")
     assert visit.pixel(240, 230) == weak
     visit.find("threshold").fill("0.95")
-    visit.expect_count(0).expect_status("Nothing above 0.95; the best score is 0.900")
+    visit.expect_count(0).expect_status("Nothing above 0.95; the best is 0.90")
     assert visit.asked() == asked
 
 
@@ -74,12 +46,12 @@ def test_below_the_score_that_was_asked_for_it_asks_again(visit: Visit) -> None:
 
 
 def test_nothing_found_is_told_from_nothing_above_the_threshold(visit: Visit) -> None:
-    visit.expect_status("Choose a picture to begin")
+    visit.expect_status("Choose an image to begin")
     visit.open().expect_status("Type what to find")
     answered(visit, {}).expect_status("Nothing found for thing")
     expect(visit.find("threshold")).to_be_hidden()
     visit.page.unroute("**/api/segment")
-    answered(visit, {(1, 1, 9, 9): 0.2}).expect_status("Nothing above 0.50; the best score is 0.2")
+    answered(visit, {(1, 1, 9, 9): 0.2}).expect_status("Nothing above 0.50; the best is 0.20")
 
 
 def test_list_and_picture_light_up_together(visit: Visit) -> None:
@@ -140,13 +112,20 @@ def test_each_instance_has_its_color_outline_and_number(visit: Visit) -> None:
 
 def test_times_of_the_stages(visit: Visit) -> None:
     answered(visit, FOUR)
-    timing = visit.page.locator("#timing")
-    expect(timing).to_have_text("encode 0.500 s · find 0.250 s")
+    timing = visit.find("timing")
+    expect(timing.locator("summary")).to_have_text("0.8 s")
+    expect(timing.locator("dl")).to_be_hidden()
+    timing.locator("summary").click()
+    expect(timing.locator("dl")).to_have_text("looking at the image0.5 sfinding0.3 s")
 
 
-def saved(visit: Visit, button: str, folder: Path) -> Path:
+def saved(visit: Visit, kind: str, folder: Path) -> Path:
     with visit.page.expect_download() as started:
-        visit.page.get_by_role("button", name=button, exact=True).click()
+        if kind == "masks":
+            visit.find("download-zip").click()
+        else:
+            visit.find("format").select_option(kind)
+            visit.find("save").click()
     path = folder / started.value.suggested_filename
     started.value.save_as(path)
     return path
@@ -167,9 +146,9 @@ def test_the_zip_opens_and_equals_the_servers(visit: Visit, web: WebServer, tmp_
     visit.open().ask("red circle, star").expect_count(4)
     visit.find("threshold").fill("0.9995")
     visit.find("threshold").fill("0.4")
-    path = saved(visit, "Masks (ZIP)", tmp_path)
+    path = saved(visit, "masks", tmp_path)
     assert path.name == "shapes-masks.zip"
-    visit.expect_status("Saved shapes-masks.zip")
+    expect(visit.find("save-note")).to_have_text("Saved shapes-masks.zip.")
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         assert names == [f"mask_{index:03}.png" for index in range(4)]
@@ -188,17 +167,17 @@ def test_the_zip_holds_what_the_slider_left(visit: Visit, tmp_path: Path) -> Non
         between,
     )
     shown = visit.find("instance").count()
-    with zipfile.ZipFile(saved(visit, "Masks (ZIP)", tmp_path)) as archive:
+    with zipfile.ZipFile(saved(visit, "masks", tmp_path)) as archive:
         assert len(archive.namelist()) == shown < 3
 
 
 def test_the_other_files(visit: Visit, tmp_path: Path) -> None:
     visit.open().ask("star").expect_count(1)
-    overlay = pixels(saved(visit, "Overlay", tmp_path).read_bytes())
+    overlay = pixels(saved(visit, "overlay", tmp_path).read_bytes())
     assert overlay.shape == (HEIGHT, WIDTH, 3)
-    cutout = pixels(saved(visit, "Cut-out", tmp_path).read_bytes())
-    coco = json.loads(saved(visit, "COCO", tmp_path).read_text())
-    runs = json.loads(saved(visit, "RLE", tmp_path).read_text())
+    cutout = pixels(saved(visit, "cutout", tmp_path).read_bytes())
+    coco = json.loads(saved(visit, "coco", tmp_path).read_text())
+    runs = json.loads(saved(visit, "rle", tmp_path).read_text())
     assert [record["name"] for record in coco["categories"]] == ["star"]
     assert coco["annotations"][0]["area"] == runs["instances"][0]["area"]
     assert int((cutout[..., 3] == 255).sum()) == runs["instances"][0]["area"]
@@ -221,7 +200,7 @@ def test_copied_programs_give_the_same_result(
             visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
             visit.open(tmp_path / question / "curl" / name)
             ask(visit, question)
-            saved(visit, "Masks (ZIP)", tmp_path / question)
+            saved(visit, "masks", tmp_path / question)
             curl = copied(visit, "copy-curl")
             (tmp_path / question / "python" / "copied.py").write_text(copied(visit, "copy-python"))
         run(["bash"], tmp_path / question / "curl", curl)
@@ -236,12 +215,38 @@ def test_copied_programs_give_the_same_result(
             assert made.read_bytes() == expected.read_bytes(), (question, program)
 
 
+def test_a_copied_command_gives_the_same_result(
+    browser: Browser, web: WebServer, tmp_path: Path
+) -> None:
+    name = "it's mine.png"
+    (tmp_path / name).write_bytes(SHAPES.read_bytes())
+    (tmp_path / "weights").symlink_to(REPOSITORY / "weights")
+    with Visit(browser, web.url) as visit:
+        visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        visit.open(tmp_path / name)
+        for question in ("words", "click"):
+            ask(visit, question)
+            expected = saved(visit, "masks", tmp_path).read_bytes()
+            command = copied(visit, "copy-command")
+            assert command.startswith("SAM3_WEIGHTS=weights/demo script/predict ")
+            # What the script does once it is set up.
+            run(["bash"], tmp_path, command.replace("script/predict", f"{sys.executable} -m {CLI}"))
+            assert (tmp_path / "masks.zip").read_bytes() == expected, question
+            visit.page.reload()
+            visit.page.evaluate("() => indexedDB.deleteDatabase('sam3-image')")
+            visit.page.reload()
+            visit.open(tmp_path / name)
+
+
+CLI = "sam3_image.cli"
+
+
 def copied(visit: Visit, button: str) -> str:
     """What the button puts into the clipboard, which the page shows, too."""
     visit.find(button).click()
-    visit.expect_status("Copied")
+    expect(visit.find("save-note")).to_have_text("Copied.")
     text: str = visit.page.evaluate("() => navigator.clipboard.readText()")
-    assert text == visit.page.locator("#copied").input_value()
+    assert text == visit.find("copied").input_value()
     return text
 
 
@@ -250,10 +255,11 @@ def ask(visit: Visit, question: str) -> None:
         visit.ask("red circle\nstar").expect_count(4)
         visit.find("threshold").fill("0.3")
     elif question == "examples":
-        visit.drag(43, 43, 157, 157).expect_count(3)
+        visit.mode("example").drag(43, 43, 157, 157).expect_count(3)
     else:
         visit.click(500, 300).expect_count(1)
         if question == "candidates":
+            visit.find("more").locator("summary").click()
             visit.page.get_by_label("three candidates").check()
             visit.expect_count(3)
 
@@ -276,13 +282,13 @@ def test_without_a_clipboard_the_text_can_be_taken(visit: Visit) -> None:
     visit.page.reload()
     visit.open().ask("star").expect_count(1)
     visit.find("copy-python").click()
-    visit.expect_status("copy it with Ctrl")
+    expect(visit.find("save-note")).to_contain_text("copy it with Ctrl")
     assert "sam3_image.load" in visit.page.evaluate("() => getSelection().toString()")
 
 
 def test_a_saved_overlay_looks_like_the_page(visit: Visit, tmp_path: Path) -> None:
     visit.open().ask("red circle").expect_count(3)
-    overlay = Image.open(saved(visit, "Overlay", tmp_path)).convert("RGB")
+    overlay = Image.open(saved(visit, "overlay", tmp_path)).convert("RGB")
     for x, y in ((110, 130), (110, 330), (710, 530)):
         shown, written = visit.pixel(x, y), overlay.getpixel((x, y))
         assert isinstance(written, tuple)

@@ -58,7 +58,7 @@ def test_a_click_picks_the_object_under_it(visit: Visit) -> None:
     visit.click(*HEART).expect_count(1).expect_status("1 object from 1 point")
     assert far(visit.pixel(280, 280), before[0])
     assert not far(visit.pixel(110, 110), before[1])
-    expect(visit.page.get_by_label("this object", exact=True)).to_be_checked()
+    visit.expect_mode("object")
 
 
 def test_shift_and_the_right_button_mean_off_it(visit: Visit) -> None:
@@ -85,7 +85,7 @@ PHONE = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobil
 
 def test_a_finger_draws_a_box_and_does_not_scroll(browser: Browser, web: WebServer) -> None:
     with Visit(browser, web.url, **PHONE) as visit:
-        visit.open()
+        visit.open().mode("example")
         finger = visit.page.context.new_cdp_session(visit.page)
 
         def touch(kind: str, *points: tuple[float, float]) -> None:
@@ -105,35 +105,34 @@ def test_a_finger_draws_a_box_and_does_not_scroll(browser: Browser, web: WebServ
 def test_touch_has_a_switch_for_not_this(browser: Browser, web: WebServer) -> None:
     with Visit(browser, web.url, **PHONE) as visit:
         visit.open()
-        visit.page.evaluate("() => scrollTo(0, 300)")
         visit.page.touchscreen.tap(*visit.on_screen(RING))
         visit.expect_count(1)
-        visit.page.get_by_label("− not this").check()
+        visit.find("off").click()
         with visit.page.expect_request("**/api/segment") as asked:
             visit.page.touchscreen.tap(*visit.on_screen((100, 500)))
         assert inputs(asked.value)["point_labels"] == [1, 0]
 
 
 def test_a_drag_finds_all_that_look_like_it(visit: Visit) -> None:
-    visit.open().drag(43, 43, 157, 157).expect_count(3)
+    visit.open().mode("example").drag(43, 43, 157, 157).expect_count(3)
     visit.expect_status("3 instances of 1 example")
     assert visit.names() == ["example"] * 3
 
 
 def test_a_drag_means_this_object_by_a_visible_switch(visit: Visit) -> None:
-    visit.open()
-    visit.page.get_by_label("this object", exact=True).check()
+    visit.open().mode("object")
     visit.drag(43, 43, 157, 157).expect_count(1).expect_status("1 object from a box")
-    visit.page.get_by_label("find all like this").check()
-    visit.expect_count(0).expect_status("Type what to find")
+    visit.mode("example").drag(43, 43, 157, 157).expect_status("3 instances of 1 example")
+    visit.expect_count(4)
 
 
 def test_words_and_examples_together(visit: Visit) -> None:
     visit.open().ask("circle")
     visit.expect_status("circle")
+    visit.mode("example")
     with visit.page.expect_request("**/api/segment") as asked:
         visit.drag(43, 43, 157, 157)
-    visit.page.get_by_label("− not this").check()
+    visit.find("off").click()
     with visit.page.expect_request("**/api/segment") as asked:
         visit.drag(243, 443, 357, 557)
     sent = inputs(asked.value)
@@ -144,37 +143,43 @@ def test_words_and_examples_together(visit: Visit) -> None:
 
 
 def test_words_after_a_click_search_again(visit: Visit) -> None:
-    """A click asks about one object; the words that stand there are no part of it, and say so."""
+    """A click adds one object to what the words found; Enter in the words asks for them."""
     visit.open().ask("red circle").expect_count(3)
-    visit.click(*HEART).expect_count(1)
-    expect(visit.page.locator("#words-note")).to_contain_text("Not part of this question")
+    visit.mode("object").click(*HEART).expect_count(4).expect_status("1 object from 1 point")
+    visit.find("concepts").fill("star")
     visit.find("concepts").press("Enter")
-    visit.expect_count(3)
-    expect(visit.page.get_by_label("find all like this")).to_be_checked()
+    visit.expect_mode("words").expect_status("1 instance of star").expect_count(2)
 
 
 def test_undo_and_clear(visit: Visit) -> None:
     visit.open().click(*RING).expect_count(1)
     visit.click(100, 500, button="right").expect_status("from 2 points")
-    visit.page.get_by_role("button", name="Undo mark").click()
+    visit.find("undo").click()
     visit.expect_status("from 1 point")
     visit.find("run").focus()
     visit.page.keyboard.press("Control+z")
     visit.expect_count(0).expect_status("Type what to find")
     visit.click(*HEART).expect_count(1)
-    visit.page.get_by_role("button", name="Clear").click()
+    visit.find("clear").click()
     visit.expect_count(0)
-    expect(visit.page.get_by_role("button", name="Clear")).to_be_disabled()
+    expect(visit.find("clear")).to_be_disabled()
+    visit.find("undo").click()
+    visit.expect_count(1)
+    visit.find("redo").click()
+    visit.expect_count(0)
 
 
 def test_three_candidates_of_a_click(visit: Visit) -> None:
     visit.open().click(500, 300).expect_count(1)
+    visit.find("more").locator("summary").click()
     visit.page.get_by_label("three candidates of a click").check()
     visit.expect_count(3).expect_status("3 candidates from 1 point")
     shown = canvas_content(visit)
     visit.find("instance").nth(2).click()
     assert canvas_content(visit) != shown, "another candidate looks different"
     visit.find("run").focus()
+    visit.page.keyboard.press("Escape")
+    expect(visit.find("instance").nth(2)).to_have_attribute("aria-pressed", "false")
     visit.page.keyboard.press("Escape")
     visit.expect_count(0).expect_status("Type what to find")
 
@@ -202,10 +207,10 @@ def test_it_is_busy_only_when_one_has_to_wait(visit: Visit) -> None:
     visit.page.route("**/api/segment", lambda route: held.append(route))
     visit.ask("red circle").expect_status("Segmenting")
     expect(visit.page.locator("#view")).to_have_attribute("aria-busy", "true")
-    expect(visit.page.locator("#busy")).to_be_visible()
+    expect(visit.find("busy")).to_be_visible()
     held[0].continue_()
     visit.expect_count(3)
-    expect(visit.page.locator("#busy")).to_be_hidden()
+    expect(visit.find("busy")).to_be_hidden()
     expect(visit.page.locator("#view")).to_have_attribute("aria-busy", "false")
 
 
@@ -233,8 +238,8 @@ def test_the_servers_sentence_is_shown_and_goes_with_the_next_answer(visit: Visi
 
 
 def test_the_demo_says_what_it_knows(visit: Visit) -> None:
-    expect(visit.page.locator("#model")).to_be_visible()
-    expect(visit.page.locator("#model")).to_contain_text(re.compile("Demo.*drawn shapes"))
+    expect(visit.find("model")).to_be_visible()
+    expect(visit.find("model")).to_contain_text(re.compile("Demo.*drawn shapes"))
 
 
 def inputs(request: Any) -> dict[str, Any]:
@@ -242,4 +247,4 @@ def inputs(request: Any) -> dict[str, Any]:
 
 
 def canvas_content(visit: Visit) -> str:
-    return visit.find("canvas").evaluate("(canvas) => canvas.toDataURL()")
+    return visit.frame().find("canvas").evaluate("(canvas) => canvas.toDataURL()")

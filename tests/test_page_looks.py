@@ -20,28 +20,29 @@ def test_tiles_and_finer_edges(visit: Visit) -> None:
     visit.open().ask("red circle").expect_count(3)
     coarse = visit.find("instance").first.get_attribute("title")
     assert coarse
-    visit.page.get_by_text("Look more closely").click()
     with visit.page.expect_request("**/api/segment") as asked:
-        visit.page.get_by_label("refine the edges").check()
+        visit.find("refine").click()
     assert inputs(asked.value)["refine"] is True
     expect(visit.find("instance").first).not_to_have_attribute("title", coarse)
-    visit.page.get_by_label("refine the edges").uncheck()
+    expect(visit.find("refine")).to_have_attribute("aria-pressed", "true")
+    visit.find("refine").click()
+    visit.find("more").locator("summary").click()
     with visit.page.expect_request("**/api/segment") as asked:
-        visit.page.get_by_label("Also at tiles of").fill("400")
+        visit.page.get_by_label("Also look at tiles of").fill("400")
         visit.page.keyboard.press("Tab")
     assert inputs(asked.value)["tile_size"] == 400
-    expect(visit.page.locator("#timing")).to_contain_text("tiles")
+    expect(visit.find("timing")).to_contain_text("tiles")
     visit.expect_count(3)
 
 
 def test_examples_of_one_picture_find_in_another(visit: Visit, tmp_path: Path) -> None:
     other = tmp_path / "other.png"
     Image.open(SHAPES).crop((0, 0, 400, 400)).save(other)
-    keep = visit.page.get_by_role("button", name="Use these examples on other pictures")
-    visit.open().drag(252, 52, 348, 148).expect_count(1)
-    visit.page.get_by_text("Look more closely").click()
+    keep = visit.page.get_by_role("button", name="Use these examples on other images")
+    visit.open().mode("example").drag(252, 52, 348, 148).expect_count(1)
+    visit.find("more").locator("summary").click()
     keep.click()
-    expect(visit.page.locator("#reference-name")).to_have_text("1 from shapes.png")
+    expect(visit.find("reference-name")).to_have_text("1 from shapes.png")
     visit.open(other)
     expect(keep).to_be_disabled()
     with visit.page.expect_response("**/api/segment") as answer:
@@ -66,7 +67,7 @@ def saved_equals_copied(visit: Visit, folder: Path) -> None:
     expected = Path(started.value.path()).read_bytes()
     for button, program in (("copy-curl", ["bash"]), ("copy-python", [sys.executable, "-"])):
         visit.find(button).click()
-        text = visit.page.locator("#copied").input_value()
+        text = visit.find("copied").input_value()
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "SAM3_DEVICE": "cpu"}
         subprocess.run(program, input=text, cwd=folder, env=environment, check=True, text=True)
         assert (folder / "masks.zip").read_bytes() == expected, button

@@ -44,7 +44,9 @@ def expected(weights: Path) -> list[tuple[np.ndarray, list[str], list[np.ndarray
             inputs = plain.preprocess(detector.processor, image, text=name)
             outputs = plain.infer(detector, inputs)
             size = (image.height, image.width)
-            found = plain.post_process(detector.processor, outputs, size, THRESHOLD, 0.5)
+            found = plain.post_process(
+                detector.processor, outputs, size, THRESHOLD, as_meta=detector.as_meta
+            )
             masks.append(found["masks"].numpy() > 0)
         answers.append((np.array(image), names, masks))
     assert sum(len(own) for _, _, masks in answers for own in masks) > len(SEEDS)

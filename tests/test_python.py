@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,6 @@ import sam3_image
 from tests.cog_server import REPOSITORY, CogServer, png
 from tests.second_scenes import random_picture
 
-PAGE = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
 SHAPES = REPOSITORY / "examples" / "shapes.png"
 SCENES = [seed for seed in range(24) if random_picture(seed)[1]][:20]  # one is empty
 
@@ -27,29 +25,6 @@ SCENES = [seed for seed in range(24) if random_picture(seed)[1]][:20]  # one is 
 @pytest.fixture(scope="module")
 def sam(weights: Path) -> sam3_image.Sam:
     return sam3_image.load(weights, device="cpu")
-
-
-def test_every_snippet_of_the_page_runs(tmp_path: Path) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
-    assert len(blocks) == 5
-    code = "\n".join(blocks)
-    (tmp_path / "weights").symlink_to(REPOSITORY / "weights")
-    (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
-    code += "\nassert len(found) == 3 and len(alike) >= 3 and len(picked) == 1 and len(three) == 3"
-    code += "\nassert [len(one) for one in each] == [1, 1] and len(best) == 3"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "SAM3_DEVICE": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "threshold is 2" in done.stdout.splitlines()[-1]
-    assert len(done.stdout.splitlines()) <= 2 + 3, "a library logs nothing on stdout"
-    for name in ("masks.zip", "overlay.jpg", "mask.png", "polygons.json"):
-        assert (tmp_path / name).is_file()
 
 
 def test_importing_it_imports_nothing_heavy() -> None:

@@ -281,6 +281,9 @@ def test_the_line_in_a_refusal_converts_the_array(library: str, dtype: str, high
         top = min(high, np.iinfo(dtype).max)
     array = np.minimum(values, top).astype(dtype)
     image: Any = array if library == "numpy" else torch.from_numpy(array)
+    if library == "numpy" and dtype == "uint16":  # 16 bits have a range of their own
+        assert np.array_equal(read_input(image, LIMITS), image)
+        return
     with pytest.raises(sam3_image.ImageError) as caught:
         read_input(image, LIMITS)
     message = str(caught.value)

@@ -263,7 +263,7 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, name: st
 
 
 def test_none_is_no_format_of_annotations() -> None:
-    with pytest.raises(sam3_image.InputError, match="rle, polygon, coco"):
+    with pytest.raises(sam3_image.InputError, match=r"none.*; choose one of coco, .*rle"):
         result(2, 9).annotations("none")
 
 

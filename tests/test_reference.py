@@ -1,7 +1,8 @@
-"""SAM3_REFERENCE: Meta's answers by default, transformers' on demand; texts as Meta reads them."""
+"""SAM3_REFERENCE: Meta's answers by default, transformers' on request; texts as Meta reads them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from transformers import CLIPTokenizer
 
 import sam3_image
 from sam3_image.errors import InputError, UserError
+from sam3_image.model.cache import TensorCache
 from sam3_image.model.compatibility import META, TRANSFORMERS, Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.prompts import Find
@@ -32,6 +34,7 @@ TEXTS = {
     "schÃ¶n": "schön",
     "naÃ¯ve âœ”": "naïve ✔",
     "ｒｅｄ circle": "red circle",
+    "ΑΣ ΣΑ": "ας σα",
     "  red \t\n circle\u2028": "red circle",
     "red circle": "red circle",
     "a yellow school-bus, near the road!": "a yellow school-bus, near the road!",
@@ -68,6 +71,22 @@ def test_only_meta_s_way_cleans_a_text_up(segmenter: Segmenter) -> None:
     assert kept == ({"fish"} if texts.reference is META else {"ﬁsh", "fish"})
 
 
+@pytest.mark.parametrize("text", ["!< circle", "a !^", "wow!", "a ! b", "!"])
+def test_token_0_is_hidden_from_the_detector_alone(
+    weights: Path, text: str, segmenter: Segmenter
+) -> None:
+    """Meta's way: not from the text encoder, whose embeddings stay what they are."""
+    plain = Segmenter(Checkpoint.open(weights), CPU, reference=TRANSFORMERS)._texts
+    texts = replace(plain, reference=segmenter._texts.reference, cache=TensorCache(1 << 20))
+    with torch.inference_mode():
+        (expected, mask), (embeddings, read) = plain.embeddings([text]), texts.embeddings([text])
+    assert torch.equal(embeddings, expected)
+    hidden = plain.tokenizer(text).input_ids.index(0) if "!<" in text or "!^" in text else None
+    assert bool((mask != read).any()) == (hidden is not None and texts.reference is META)
+    if texts.reference is META and hidden is not None:
+        assert (mask != read).nonzero().tolist() == [[0, hidden]]
+
+
 def test_tokens_are_counted_after_the_clean_up(segmenter: Segmenter) -> None:
     """In the tiny checkpoint each letter is a token, so the entities alone would be too many."""
     if segmenter._texts.reference is META:
@@ -88,7 +107,9 @@ def test_a_text_that_the_clean_up_empties_is_refused(tiny_weights: Path, text: s
 def test_the_token_of_a_picture_is_computed_once_for_all_texts(tiny_weights: Path) -> None:
     segmenter = Segmenter(Checkpoint.open(tiny_weights), CPU, reference=META)
     runs = []
-    segmenter._finder.detector.geometry_encoder.register_forward_hook(lambda *_: runs.append(1))
+    segmenter._heads[Find].detector.geometry_encoder.register_forward_hook(
+        lambda *_: runs.append(1)
+    )
     features = segmenter.encode(
         segmenter.prepare(np.zeros((40, 50, 3), dtype=np.uint8), segmenter.side(100))
     )

@@ -7,9 +7,9 @@ import unicodedata
 import numpy as np
 import pytest
 
-from sam3_image.output import colors, render
-from sam3_image.output.canvas import Style
-from sam3_image.output.labels import LONGEST_LABEL, MOST_HIDDEN, Lettering
+from sam3_image.output import canvas, colors
+from sam3_image.output.canvas import Pixels, Style
+from sam3_image.output.labels import LONGEST_LABEL, MOST_HIDDEN, Lettering, Rectangle
 from tests.drawn_instances import (
     canvas_of,
     disc,
@@ -58,7 +58,7 @@ def test_distinct_gives_each_its_color_and_the_better_score_lies_on_top() -> Non
 def test_tinting_in_blocks_equals_tinting_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, found = photo(SIZE), instances_of([FIRST, SECOND])
     whole = overlay(pixels, found, Style("distinct", 0.3))
-    monkeypatch.setattr(render, "TINT_PIXELS", 700)  # blocks of a few rows, the last one shorter
+    monkeypatch.setattr(canvas, "TINT_PIXELS", 700)  # blocks of a few rows, the last one shorter
     assert np.array_equal(overlay(pixels, found, Style("distinct", 0.3)), whole)
 
 
@@ -198,3 +198,52 @@ def test_labels_leave_most_of_the_picture_free() -> None:
     picture = overlay(gray, instances_of(masks), Style("distinct", 0.0, labels=True))
     dots = np.any(masks, axis=0).mean()
     assert (picture != gray).any(axis=2).mean() < MOST_HIDDEN + 5 * dots + 0.03
+
+
+def sizes_of_pictures() -> list[tuple[int, int]]:
+    """Draw (height, width): mostly small, some of them strips."""
+    rng = np.random.default_rng(0)
+    drawn = np.exp(rng.uniform(0, np.log(400), (150, 2))).astype(int)
+    return [(int(height), int(width)) for height, width in drawn] + [(768, 1024), (1200, 90)]
+
+
+def test_labels_never_hide_more_than_their_share_of_any_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their plates are measured, and that nothing is written beside a plate."""
+    plates: list[Rectangle] = []
+    draw, shown = Lettering.draw, 0
+
+    def noted(
+        style: Lettering, picture: Pixels, text: str, place: Rectangle, color: colors.Color
+    ) -> None:
+        before = picture.copy()
+        draw(style, picture, text, place, color)
+        x0, y0, x1, y1 = place
+        changed = (picture != before).any(axis=2)
+        changed[y0:y1, x0:x1] = False
+        assert not changed.any(), (picture.shape, text)
+        plates.append(place)
+
+    monkeypatch.setattr(Lettering, "draw", noted)
+    for seed, size in enumerate(sizes_of_pictures()):
+        rng = np.random.default_rng(seed)
+        count = int(rng.integers(1, 12))
+        spots = rng.random((count, 2)) * size
+        masks = [disc(size, tuple(spot), 0.2 * max(size)) for spot in spots]
+        words = rng.choice(["x", "red circle", "a concept of many words " * 4], count).tolist()
+        plates.clear()
+        overlay(photo(size), instances_of(masks, concepts=words), Style("distinct", labels=True))
+        hidden = sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in plates)
+        assert hidden <= MOST_HIDDEN * size[0] * size[1], size
+        shown += bool(plates)
+    assert shown > 20
+
+
+@pytest.mark.parametrize("size", [(75, 75), (60, 90), (50, 200)])
+def test_a_small_picture_has_a_label_where_one_fits(size: tuple[int, int]) -> None:
+    style = Lettering.for_size(size)
+    text = style.label("red circle", 0.95)
+    wide, high = style.extent(text)
+    assert wide * high <= MOST_HIDDEN * size[0] * size[1]
+    assert text.endswith("0.95")

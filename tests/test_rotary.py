@@ -7,7 +7,7 @@ import torch
 from transformers import Sam3ViTConfig
 from transformers.models.sam3.modeling_sam3 import Sam3ViTLayer, apply_rotary_pos_emb_2d
 
-from sam3_image.model.rotary import RotaryAttention, RotaryTables, rotate
+from sam3_image.model.transformers_adapter import RotaryAttention, RotaryTables, rotate
 
 
 @pytest.fixture

@@ -79,8 +79,12 @@ def test_setup_without_uv_and_without_an_index(tree: Path, binaries: Path) -> No
 def test_setup_without_network(tree: Path, binaries: Path, tmp_path: Path) -> None:
     (binaries / "python3.11").symlink_to(sys.base_prefix + "/bin/python3.11")
     (binaries / "uv").symlink_to(real_uv())
-    done = setup(tree, binaries, UV_OFFLINE="1", UV_CACHE_DIR=str(tmp_path / "cache"))
+    environment = {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "cache")}
+    done = setup(tree, binaries, UV_TORCH_BACKEND="abacus", **environment)
+    assert last_line(done).startswith("setup: UV_TORCH_BACKEND is 'abacus'")
+    done = setup(tree, binaries, UV_TORCH_BACKEND="cpu", **environment)
     assert done.returncode == 1
+    assert "(for UV_TORCH_BACKEND=cpu) is out of reach: torch is PyPI's" in done.stderr
     assert last_line(done).startswith("setup: the packages could not be installed")
     assert (tree / ".venv" / "bin" / "python").exists()
     assert not (tree / ".venv" / ".installed").exists(), "a failed setup must not look done"
@@ -109,9 +113,10 @@ def test_setup_is_quick_when_all_is_there() -> None:
     ("command", "words"),
     [
         (["setup", "--devel"], "allowed: --dev, --web"),
-        (["serve", "--prot", "5000"], "allowed: --host HOST, --port PORT"),
-        (["serve", "--port"], "needs a value"),
-        (["serve", "--port", "http"], "--port is 'http'"),
+        (["serve", "--prot", "5000"], "script/serve --help lists what is allowed"),
+        (["serve", "--port"], "'--port' requires an argument"),
+        (["serve", "--port", "http"], "'http' is not a port, 1 to 65535"),
+        (["serve", "--port", "0"], "'0' is not a port"),
         (["web", "--prot", "5000"], "allowed: --host HOST, --port PORT"),
         (["web", "--port", "http"], "invalid int value: 'http'"),
         (["web", "--host", "0.0.0.0"], "set SAM3_TOKEN"),
@@ -137,7 +142,7 @@ def test_serve_on_a_port_that_is_taken() -> None:
             text=True,
             check=False,
         )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert last_line(done).startswith(f"serve: cannot listen on 127.0.0.1:{port}")
 
 

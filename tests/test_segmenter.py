@@ -96,8 +96,8 @@ def test_several_concepts_equal_the_same_one_by_one(segmenter: Segmenter) -> Non
 def test_both_tasks_share_one_backbone(segmenter: Segmenter) -> None:
     features = segmenter.encode(segmenter.prepare(picture(), segmenter.side(100)))
     segmenter.segment(features, Pick((Target(points=((5.0, 5.0),), labels=(1,)),), False))
-    assert segmenter._picker is not None
-    detector, tracker = segmenter._finder.detector, segmenter._picker.tracker
+    assert segmenter._heads[Pick] is not None
+    detector, tracker = segmenter._heads[Find].detector, segmenter._heads[Pick].tracker
     assert tracker.vision_encoder.backbone is detector.vision_encoder.backbone
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sam3_image.masks import Detections, Mask, PackedMask, PackedMasks
-from sam3_image.masks.sources import LowResMasks, joined
+from sam3_image.masks.detections import LowResMasks, joined
 from tests.drawn_instances import disc, instances_of, ring
 
 SIZE = (60, 90)

@@ -15,7 +15,7 @@ from tests.cog_server import REPOSITORY
 PACKAGE = REPOSITORY / "sam3_image"
 # From the bottom to the top; what shares a line does not import each other.
 ORDER = (
-    ("errors", "report"),
+    ("errors", "report", "shipped"),
     ("settings",),
     ("decode",),
     ("masks",),
@@ -25,8 +25,10 @@ ORDER = (
     ("pipeline",),
     ("serving",),
     ("sam",),
-    ("__init__", "cli", "web"),
+    ("__init__", "web"),
     ("batch",),
+    ("cli",),
+    ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 # Where a library may be imported.

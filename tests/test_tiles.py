@@ -240,6 +240,33 @@ def test_across_the_edge_of_the_strip_the_larger_part_decides(
         assert (mask.box, mask.area) == ((0, 20, x1 - 90, 60), 40 * (x1 - 90))
 
 
+@pytest.mark.parametrize("fleck", [(0, 100, 100, 110), (100, 196, 120, 200), (150, 60, 190, 100)])
+def test_what_a_mask_shows_outside_its_box_does_not_count(fleck: tuple[int, ...]) -> None:
+    """Among equal objects, SAM 3's masks spill over to others while its boxes do not.
+
+    A few pixels at the border of a tile would make a whole object look cut off.
+    """
+    x0, y0, x1, y1 = fleck
+    maps = np.zeros((1, 200, 200), np.float32)
+    maps[0, y0:y1, x0:x1] = 1
+    maps[0, 40:80, 80:120] = 1
+    found = Detections.of(
+        size=(200, 200),
+        source=LowResMasks(maps, 0.5, (200, 200)),
+        boxes=np.array([[79, 41, 121, 80]], np.float32),
+        scores=np.array([0.9], np.float32),
+        presence=np.ones(1, np.float32),
+        concept="red",
+        prompt=0,
+    )
+    window = Window(100, 100, 300, 300)
+    question = Question(np.zeros((200, 200, 3), np.uint8), Find(("red",), 0.5), window, (0,))
+    (one,) = crop_detections(question, found, (400, 400))
+    assert one.whole
+    assert one.consistent
+    assert (one.around, one.area) == ((180, 140, 220, 180), 40 * 40)
+
+
 def test_an_exemplar_is_shown_to_the_tiles_that_do_not_hold_it() -> None:
     pixels, masks = drawn((400, 900), [("red", 60, 60, 50), ("red", 800, 300, 50)])
     model = StandIn()

@@ -133,3 +133,79 @@ def test_more_at_one_time_than_may_wait_are_refused(weights: Path, tmp_path: Pat
         while (status := narrow.http.post("/api/pictures", content=b"x").status_code) == 429:
             assert time.monotonic() < end
         assert status == 422  # their places are free: this one is refused for itself
+
+
+KEPT_INPUTS = [
+    {},
+    {"return_zip": False, "annotation_format": "coco"},
+    {"return_zip": False, "annotation_format": "rle"},
+    {"return_zip": False, "mask_color": "distinct", "show_labels": True},
+]
+
+
+@pytest.mark.parametrize("output", KEPT_INPUTS)
+def test_a_file_of_what_was_answered_equals_the_models(
+    web: WebServer, known: str, output: dict[str, Any]
+) -> None:
+    asked = {"prompts": ["star", "red circle"], "threshold": 0.3}
+    answer = ask(web, known, asked).json()
+    kept = [
+        {**record, "score": score}
+        for record, score in zip(answer["annotations"]["instances"], answer["scores"], strict=True)
+    ]
+    body = {"picture": known, "instances": kept, "concepts": asked["prompts"], "inputs": output}
+    written = web.http.post("/api/file", json=body)
+    assert written.status_code == 200, written.text
+    expected = web.http.post("/api/file", json={"picture": known, "inputs": {**asked, **output}})
+    assert written.content == expected.content
+    assert written.headers["content-disposition"] == expected.headers["content-disposition"]
+
+
+def test_a_file_holds_what_was_kept_under_its_new_name(web: WebServer, known: str) -> None:
+    answer = ask(web, known, {"prompts": ["red circle"]}).json()
+    kept = [{**record, "concept": "ball"} for record in answer["annotations"]["instances"][1:]]
+    output = {"return_zip": False, "annotation_format": "coco"}
+    body = {"picture": known, "instances": kept, "concepts": ["cube", "ball"], "inputs": output}
+    coco = web.http.post("/api/file", json=body).json()
+    assert coco["categories"] == [{"id": 2, "name": "ball", "supercategory": ""}]
+    segmentations = [record["segmentation"] for record in coco["annotations"]]
+    assert segmentations == [record["rle"] for record in kept]
+    nothing = web.http.post("/api/file", json={**body, "instances": []}).json()
+    assert nothing["annotations"] == []
+
+
+GOOD = {"concept": "star", "score": 0.5, "rle": {"counts": "PPYV1"}}
+
+
+@pytest.mark.parametrize(
+    ("instances", "words"),
+    [
+        ("all", "instances is 'all'; send a list"),
+        ([7], "instances[0] is 7; send an object"),
+        ([{**GOOD, "rle": {"counts": 7}}], "instances[0].rle is {'counts': 7}; send an object"),
+        ([{**GOOD, "rle": {"counts": "1"}}], "The run lengths '1' do not fill an image of 800×600"),
+        ([{**GOOD, "rle": {"counts": "\ud800"}}], "do not fill an image"),
+        ([{**GOOD, "rle": {"counts": "oooooooooooooo1"}}], "do not fill an image"),
+        ([{**GOOD, "score": 1.5}], "instances[0].score is 1.5; send a number from 0 to 1"),
+        ([{**GOOD, "score": 10**400}], "send a number from 0 to 1"),
+        ([{**GOOD, "concept": ""}], "instances[0].concept is ''; send a text"),
+        ([{**GOOD, "concept": "\ud800"}], "instances[0].concept is '\\ud800'; send a text"),
+        ([{**GOOD, "box": [1, 2]}], "instances[0].box is [1, 2]; send [x0, y0, x1, y1]"),
+    ],
+)
+def test_instances_that_are_refused(
+    web: WebServer, known: str, instances: object, words: str
+) -> None:
+    body = {"picture": known, "instances": instances, "inputs": {}}
+    answer = web.http.post(
+        "/api/file", content=json.dumps(body), headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 422
+    assert words in answer.json()["message"]
+
+
+def test_what_the_page_may_offer_is_what_the_inputs_have(web: WebServer) -> None:
+    about = web.http.get("/api/about").json()
+    assert {"concept", "visual"} <= set(about["tasks"])
+    assert {"coco", "rle", "polygon"} <= set(about["formats"])
+    assert "none" not in about["formats"]

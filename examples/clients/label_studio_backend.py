@@ -4,17 +4,24 @@ Run it to see that the backend answers before you connect a project to SERVER/la
 
     python examples/clients/label_studio_backend.py [SERVER [IMAGE]]
 
-Needs `pip install httpx` and a server: SAM3_WEIGHTS=weights/demo script/web
+Needs `pip install httpx` and a server: SAM3_WEIGHTS=demo script/web
 """
 
 import base64
 import os
 import sys
+from pathlib import Path
 
 import httpx
 
+SHAPES = Path(__file__).resolve().parent.parent / "shapes.png"
 server = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
-path = sys.argv[2] if len(sys.argv) > 2 else "examples/shapes.png"
+path = sys.argv[2] if len(sys.argv) > 2 else str(SHAPES)
+
+try:
+    httpx.get(server, timeout=10)
+except httpx.TransportError as error:
+    sys.exit(f"{server} cannot be reached ({error}); start one: SAM3_WEIGHTS=demo script/web")
 
 CONFIG = """<View>
   <Image name="image" value="$image"/>
@@ -32,7 +39,8 @@ click = {
     "value": {"x": 62.5, "y": 50, "width": 0.5, "keypointlabels": ["star"]},
     "is_positive": True,
 }
-headers = {"Authorization": f"Bearer {os.environ.get('SAM3_TOKEN', '')}"}
+token = os.environ.get("SAM3_TOKEN")
+headers = {"Authorization": f"Bearer {token}"} if token else {}
 
 with httpx.Client(base_url=f"{server}/label-studio", headers=headers, timeout=300) as client:
     print("health:", client.get("/health").raise_for_status().json()["status"])

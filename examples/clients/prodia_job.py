@@ -2,18 +2,25 @@
 
     python examples/clients/prodia_job.py [SERVER [IMAGE]]
 
-Needs `pip install httpx` and a server: SAM3_WEIGHTS=weights/demo script/web
+Needs `pip install httpx` and a server: SAM3_WEIGHTS=demo script/web
 """
 
 import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import httpx
 
+SHAPES = Path(__file__).resolve().parent.parent / "shapes.png"
 server = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
-path = sys.argv[2] if len(sys.argv) > 2 else "examples/shapes.png"
+path = sys.argv[2] if len(sys.argv) > 2 else str(SHAPES)
+
+try:
+    httpx.get(server, timeout=10)
+except httpx.TransportError as error:
+    sys.exit(f"{server} cannot be reached ({error}); start one: SAM3_WEIGHTS=demo script/web")
 
 job = {"type": "inference.sam3.segment.v1", "config": {"prompt": "red circle"}}
 with open(path, "rb") as image:
@@ -21,7 +28,8 @@ with open(path, "rb") as image:
         "job": ("job.json", json.dumps(job), "application/json"),
         "input": (os.path.basename(path), image.read(), "image/png"),
     }
-headers = {"Authorization": f"Bearer {os.environ.get('SAM3_TOKEN', '')}"}
+token = os.environ.get("SAM3_TOKEN")
+headers = {"Authorization": f"Bearer {token}"} if token else {}
 
 with httpx.Client(base_url=server, headers=headers, timeout=300) as client:
     # In one request: the job and a PNG for each instance, as multipart/form-data.

@@ -2,17 +2,24 @@
 
     python examples/clients/x_anylabeling_predict.py [SERVER [IMAGE]]
 
-Needs `pip install httpx` and a server: SAM3_WEIGHTS=weights/demo script/web
+Needs `pip install httpx` and a server: SAM3_WEIGHTS=demo script/web
 """
 
 import base64
 import os
 import sys
+from pathlib import Path
 
 import httpx
 
+SHAPES = Path(__file__).resolve().parent.parent / "shapes.png"
 server = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
-path = sys.argv[2] if len(sys.argv) > 2 else "examples/shapes.png"
+path = sys.argv[2] if len(sys.argv) > 2 else str(SHAPES)
+
+try:
+    httpx.get(server, timeout=10)
+except httpx.TransportError as error:
+    sys.exit(f"{server} cannot be reached ({error}); start one: SAM3_WEIGHTS=demo script/web")
 
 with open(path, "rb") as file:
     image = "data:image/png;base64," + base64.b64encode(file.read()).decode()

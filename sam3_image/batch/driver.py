@@ -3,169 +3,164 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 
-import pyarrow.parquet as pq
-
-from sam3_image.batch import marks, schema
-from sam3_image.batch.folder import LOGS, Folder, unwritable
-from sam3_image.batch.items import Item
-from sam3_image.batch.job import SHOWN_ERRORS, Job, Manifest, Shard
-from sam3_image.batch.pool import Died, Event, Failed, Finished, Pool
-from sam3_image.batch.schedule import ATTEMPTS, Schedule
+from sam3_image.batch import results, schema
+from sam3_image.batch.job import BatchJob, Manifest, Shard
+from sam3_image.batch.pool import WorkerAnswer, WorkerPool
+from sam3_image.batch.reader import Item
+from sam3_image.batch.results import Attempts, Lock
+from sam3_image.batch.schedule import ALONE_ATTEMPTS, Schedule
+from sam3_image.batch.storage import reason
 from sam3_image.errors import UserError
 
 TICK = 1.0  # seconds between two looks at the clock when nothing happens
-FUTILE_DEATHS = 3  # of workers in a row that had not begun to work: no image is at fault
+FUTILE_DEATHS = 3  # of workers in a row that had not loaded the model: no image is at fault
+GIVEN_UP = (
+    f"The process died {ALONE_ATTEMPTS} times over this image alone: it needs more memory than "
+    "there is, or its decoder crashes. Segment it on a larger machine, or save it in another "
+    "format."
+)
 
 
 @dataclass
 class Totals:
-    """What a run has done so far; the clock's seconds are sums over images and workers."""
+    """What a run has done so far; `seconds` by stage are sums over images and workers."""
 
     ready: int = 0  # times that a worker had loaded the model
     rows: int = 0
     failed: int = 0
     instances: int = 0
-    parts: int = 0
     deaths: int = 0
     memory: int = 0  # bytes, the largest worker
-    errors: list[tuple[str, str]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
+    parts: set[str] = field(default_factory=set)
+    seconds: Counter[str] = field(default_factory=Counter)
 
     def add(self, manifest: Manifest) -> None:
         """Count one part."""
         self.rows += manifest.rows
         self.failed += manifest.failed
         self.instances += manifest.instances
-        self.parts += 1
         self.memory = max(self.memory, manifest.memory)
-        self.errors = [*self.errors, *manifest.errors][:SHOWN_ERRORS]
-        for name, seconds in manifest.seconds.items():
-            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        self.parts.add(manifest.part)
+        self.seconds.update(manifest.seconds)
 
 
-def drive(job: Job, items: Sequence[Item], pool: Pool, watch: Callable[[Totals], None]) -> Totals:
+def drive(
+    job: BatchJob,
+    items: Sequence[Item],
+    pool: WorkerPool,
+    lock: Lock,
+    watch: Callable[[Totals], None],
+) -> Totals:
     """Segment all `items` and return what was done; every one has a row then.
 
     watch: called at least once a second with what is done so far. Raises UserError for what ends
     the job before that; what was written stays. The pool is closed in the end.
     """
-    task = _Drive(job, items, pool, watch)
+    task = _Drive(job, items, pool)
     try:
-        totals = task.run()
+        while task.working:
+            task.take()
+            task.give()
+            lock.check()
+            watch(task.totals)
+        task.give_up()
     except OSError as error:
-        raise unwritable(job.folder.path, error) from None
+        raise job.folder.unwritable(error) from None
     finally:
         pool.close()
-        task.forgive()
-    task.give_up()
-    return totals
+        # What was in hand when the job was stopped is not suspected; what ended it is said already.
+        task.attempts.in_hand = []
+        with contextlib.suppress(OSError):
+            task.attempts.save(job.folder)
+    return task.totals
 
 
 class _Drive:
-    def __init__(
-        self, job: Job, items: Sequence[Item], pool: Pool, watch: Callable[[Totals], None]
-    ) -> None:
+    def __init__(self, job: BatchJob, items: Sequence[Item], pool: WorkerPool) -> None:
         self.job = job
-        self.folder: Folder = job.folder
         self.pool = pool
-        self.watch = watch
         self.totals = Totals()
         self.futile = 0
         self.idle: list[int] = []
-        self.busy: dict[int, Shard] = {}
-        left = marks.leftovers(self.folder.marks)
-        self.schedule = Schedule(items, left, pool.size, self.folder.session)
+        # Each worker's future, and its shard: None while it loads the model.
+        self.busy: dict[Future[WorkerAnswer], tuple[int, Shard | None]] = {}
+        self.attempts = Attempts.load(job.folder)
+        self.schedule = Schedule(items, self.attempts, pool.size)
+        for worker in range(pool.size):
+            self.busy[pool.load(worker)] = worker, None
 
-    def run(self) -> Totals:
-        while self.busy or not self.schedule.empty:
-            for event in self.pool.wait(TICK):
-                self.take(event)
-            self.give()
-            self.watch(self.totals)
-        return self.totals
+    @property
+    def shards(self) -> list[Shard]:
+        """The shards in hand."""
+        return [shard for _, shard in self.busy.values() if shard]
 
-    def forgive(self) -> None:
-        """Return what was at hand when the job was ended is to blame for nothing."""
-        with contextlib.suppress(OSError):
-            for shard in self.busy.values():
-                self.folder.forgive(shard.name)
+    @property
+    def working(self) -> bool:
+        return bool(self.shards) or not self.schedule.empty
 
-    def take(self, event: Event) -> None:
-        if isinstance(event, Failed):
-            raise event.error
-        shard = self.busy.pop(event.worker, None)
-        if isinstance(event, Died):
-            self.bury(event, shard)
-            return
-        if isinstance(event, Finished):
-            self.futile = 0
-            self.count(event.manifest)
-        else:
-            self.totals.ready += 1
-        self.idle.append(event.worker)
+    def take(self) -> None:
+        """Wait for answers of workers, for a second at most, and handle them."""
+        done, _ = wait(self.busy, TICK, FIRST_COMPLETED)
+        for future in done:
+            worker, shard = self.busy.pop(future)
+            try:
+                answer = future.result()
+            except Exception as error:  # its process is gone, in one way or another
+                self.replace(worker, shard, error)
+                continue
+            if isinstance(answer, UserError):
+                raise answer
+            self.idle.append(worker)
+            if answer is None:
+                self.totals.ready += 1
+                self.futile = 0
+            else:
+                self.count(answer)
 
     def give(self) -> None:
-        while self.idle:
-            shard = self.schedule.next(len(self.busy))
-            if shard is None:
-                return
-            worker = self.idle.pop(0)
-            self.busy[worker] = shard
-            self.pool.give(worker, shard)
+        """Hand shards to idle workers; what is in hand is written down first."""
+        given: list[tuple[int, Shard]] = []
+        while self.idle and (shard := self.schedule.next(len(self.shards) + len(given))):
+            given.append((self.idle.pop(0), shard))
+        if given:
+            in_hand = [*self.shards, *(shard for _, shard in given)]
+            self.attempts.in_hand = [shard.uris for shard in in_hand]
+            self.attempts.save(self.job.folder)
+        for worker, shard in given:
+            self.busy[self.pool.run(worker, shard)] = worker, shard
 
-    def bury(self, event: Died, shard: Shard | None) -> None:
-        """Return a worker died: take its shard back, unless its part is there already."""
+    def replace(self, worker: int, shard: Shard | None, error: Exception) -> None:
+        """Put a dead worker's shard back in the queue, unless its part is there already."""
         self.totals.deaths += 1
-        if event.worker in self.idle:
-            self.idle.remove(event.worker)
-        leftover = None
-        if shard:
-            if self.folder.revoke(shard.name):
-                self.count(self.published(shard))
-                return
-            leftover = marks.read(self.folder.marks / (shard.name + marks.DEAD))
-            self.schedule.died(shard, leftover)
-        self.futile = 0 if leftover else self.futile + 1
+        if shard is None:
+            self.futile += 1
+        elif (name := results.part_name(shard.uris)) in self.job.folder.files():
+            rows = results.read(self.job.folder, name).to_pylist()
+            self.count(results.manifest(name, rows))
+        else:
+            self.schedule.died(shard)
         if self.futile >= FUTILE_DEATHS:
             raise UserError(
-                f"{self.futile} workers in a row died before they began to work ({event.reason}): "
-                "there may be too little memory for so many (try --workers 1); what they printed "
-                f"is in {self.folder.work / LOGS}"
+                f"{self.futile} workers in a row died before they began to work "
+                f"({type(error).__name__}: {reason(error)}): there may be too little memory for so "
+                f"many (try --workers 1); what they printed is in {self.job.scratch}"
             )
-
-    def published(self, shard: Shard) -> Manifest:
-        """Return the manifest of a part whose worker died before it could send one."""
-        rows = pq.read_table(self.folder.part(shard.name)).to_pylist()
-        errors = [(row["uri"], row["error"]) for row in rows if row["status"] == schema.ERROR]
-        return Manifest(
-            len(rows), len(errors), sum(len(row["instances"]) for row in rows), tuple(errors)
-        )
+        self.busy[self.pool.load(worker)] = worker, None
 
     def count(self, manifest: Manifest) -> None:
         self.schedule.finished(manifest)
         self.totals.add(manifest)
 
     def give_up(self) -> None:
-        """Write error rows for the images that have used up their attempts; forget all marks."""
-        try:
-            if self.schedule.given_up:
-                error = (
-                    f"The process died {ATTEMPTS} times over this image alone: it needs more "
-                    "memory than there is, or its decoder crashes. Segment it on a larger machine, "
-                    "or save it in another format."
-                )
-                uris = [item.uri for item in self.schedule.given_up]
-                rows = [schema.error_row(uri, error, 0.0) for uri in uris]
-                name = f"{self.folder.session}-given-up"
-                mark = self.folder.begin(name, uris, alone=False)
-                self.folder.publish(name, schema.table(rows, self.job.metadata))
-                mark.remove()
-                errors = tuple((uri, error) for uri in uris)
-                self.totals.add(Manifest(len(rows), len(rows), 0, errors))
-            for leftover in self.folder.marks.iterdir():
-                leftover.unlink()
-        except OSError as problem:
-            raise unwritable(self.folder.path, problem) from None
+        """Write error rows for the images that have used up their attempts."""
+        if self.schedule.given_up:
+            error = schema.error_result(GIVEN_UP, 0.0)
+            rows = [schema.row_of(item, error) for item in self.schedule.given_up]
+            name = results.publish(self.job.folder, rows, self.job.metadata)
+            self.totals.add(results.manifest(name, rows))
+        self.attempts.deaths.clear()

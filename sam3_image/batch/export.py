@@ -1,231 +1,296 @@
-"""Parts → one COCO file, or a ZIP of masks per image; read row by row, never all at once."""
+"""Parts → the formats that other tools load; read part by part, never all at once.
+
+`formats()` is the one place that knows which formats there are.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
-import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_masks
 
-from sam3_image.batch import schema
-from sam3_image.batch.folder import Folder, opened, synchronize, unwritable
+from sam3_image.batch import results, schema
 from sam3_image.batch.schema import Row
+from sam3_image.batch.storage import WORK, ResultFolder
 from sam3_image.decode import Image
 from sam3_image.errors import InputError, shown
-from sam3_image.masks import Detections, Mask
-from sam3_image.output import Output, save
+from sam3_image.masks import Detections, Mask, PackedMasks
+from sam3_image.output import FORMATS, AnnotationFormat, ImageInfo, Output, annotate, render
 
-FORMATS = ("parquet", "coco", "zip")
-BATCH = 64  # rows in memory at once
-# Readers of a folder of Parquet leave out names that begin so.
-COCO_FILE, ZIP_FOLDER = "_coco.json", "_zip"
+PARQUET = "parquet"
 LONGEST_NAME = 250  # bytes of a file's name that every file system takes
-
-
-def export(folder: Folder, wanted: str) -> Path:
-    """Write the results of a folder in another format beside them; returns the path.
-
-    wanted: "coco" makes `_coco.json`, "zip" a folder `_zip` with one ZIP per image, as `predict()`
-    makes it, named after the image; ZIPs that are there already stay. Files appear whole or not
-    at all. Images with an error are left out. Raises InputError and OutputError.
-    """
-    if not folder.parts():
-        raise InputError(
-            f"{shown(str(folder.path), 200)} holds no results of script/batch: name its --out "
-            "folder"
-        )
-    exporters: dict[str, Callable[[Folder], Path]] = {"coco": _coco, "zip": _zips}
-    if wanted not in exporters:
-        return folder.path
-    try:
-        return exporters[wanted](folder)
-    except OSError as error:
-        raise unwritable(folder.path, error) from None
-
-
-def rows(folder: Folder, columns: Sequence[str] | None = None) -> Iterator[Row]:
-    """Return the rows of segmented images, in the order of the parts."""
-    wanted = None if columns is None else [*columns, "status"]
-    for path in folder.parts():
-        with opened(path) as file:
-            for batch in file.iter_batches(BATCH, columns=wanted):
-                yield from (row for row in batch.to_pylist() if row["status"] == schema.OK)
-
-
-def _coco(folder: Folder) -> Path:
-    target = folder.path / COCO_FILE
-    handle, name = tempfile.mkstemp(dir=folder.path, prefix=".coco-")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            _Coco(folder, file).write()
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-        synchronize(folder.path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return target
-
-
-class _Coco:
-    """Writes a COCO document as it goes: the images first, then their instances."""
-
-    def __init__(self, folder: Folder, file: IO[str]) -> None:
-        self.folder = folder
-        self.file = file
-        self.base = base(folder)
-        self.categories = {name: number for number, name in enumerate(_prompts(folder), 1)}
-
-    def write(self) -> None:
-        self.file.write('{"info":')
-        self._value({"description": "SAM 3 instances", "version": schema.VERSION})
-        self.file.write(',"licenses":[],"images":[')
-        self._values(self._images())
-        self.file.write('],"annotations":[')
-        self._values(self._annotations())
-        self.file.write('],"categories":[')
-        self._values(
-            {"id": number, "name": name, "supercategory": ""}
-            for name, number in self.categories.items()
-        )
-        self.file.write("]}\n")
-
-    def _images(self) -> Iterator[dict[str, Any]]:
-        for number, row in enumerate(rows(self.folder, ["uri", "width", "height"]), 1):
-            yield {
-                "id": number,
-                "file_name": relative(row["uri"], self.base),
-                "width": row["width"],
-                "height": row["height"],
-            }
-
-    def _annotations(self) -> Iterator[dict[str, Any]]:
-        number = 0
-        for image, row in enumerate(rows(self.folder, ["instances"]), 1):
-            for item in row["instances"]:
-                number += 1  # from 1 on: evaluation takes 0 for "no match"
-                name = item["prompt"]
-                yield {
-                    "id": number,
-                    "image_id": image,
-                    "category_id": self.categories.setdefault(name, len(self.categories) + 1),
-                    "segmentation": item["rle"],
-                    "area": item["area"],
-                    "bbox": coco_masks.toBbox(_bytes(item["rle"])).tolist(),
-                    "iscrowd": 0,
-                    "concept": name,
-                    "score": round(item["score"], 6),
-                    "box": [round(value, 3) for value in item["box"]],
-                }
-
-    def _values(self, values: Iterator[dict[str, Any]]) -> None:
-        for index, value in enumerate(values):
-            self.file.write(",\n" if index else "\n")
-            self._value(value)
-
-    def _value(self, value: dict[str, Any]) -> None:
-        json.dump(value, self.file, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _zips(folder: Folder) -> Path:
-    target = folder.path / ZIP_FOLDER
-    common = base(folder)
-    for row in rows(folder):
-        path = target / zip_name(row["uri"], common)
-        if path.exists():
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target, prefix=".") as half:
-            found = detections(row)
-            # Masks need the size of the picture and not its pixels, which are not at hand.
-            pixels = np.broadcast_to(np.uint8(0), (*found.size, 3))
-            os.replace(save(Image(pixels, "none"), found, Output(), Path(half)), path)
-    return target
+WRITERS = 8  # files that are made at the same time
+# An annotation's id is its image's times this, plus its place, so it outlives resumes.
+ANNOTATIONS_PER_IMAGE = 1_000_000
 
 
 @dataclass(frozen=True)
-class Coded:
-    """Masks in COCO's run lengths; a `masks.Source`."""
+class PerImage:
+    """A format of one file per image, `_NAME/IMAGE`.
 
-    codes: tuple[dict[str, Any], ...]
+    suffix: of the file. encode: a row and concept → number (from 1) → content of the file.
+    replaces: whether the suffix takes the place of the image's, as readers of labels expect.
+    """
 
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def mask(self, index: int) -> Mask:
-        """One of them, decoded."""
-        code = self.codes[index]
-        inside = coco_masks.decode(_bytes(code)).view(bool)
-        return Mask(np.ascontiguousarray(inside), 0, 0, tuple(code["size"]))
-
-    def take(self, chosen: Any) -> Coded:
-        """Those masks, in that order."""
-        return Coded(tuple(self.codes[index] for index in chosen))
+    suffix: str
+    encode: Callable[[Row, dict[str, int]], bytes]
+    replaces: bool = True
 
 
-def detections(row: Row) -> Detections:
-    """Return the instances of a row, as a request finds them."""
-    items = row["instances"]
-    count = len(items)
-    scores = np.array([item["score"] for item in items], dtype=np.float32)
-    return Detections(
-        size=(row["height"], row["width"]),
-        source=Coded(tuple(item["rle"] for item in items)),
-        boxes=np.array([item["box"] for item in items], dtype=np.float32).reshape(count, 4),
-        scores=scores,
-        presence=scores,
-        concepts=tuple(item["prompt"] for item in items),
-        candidates=np.zeros(count, dtype=np.int64),
-        prompts=np.zeros(count, dtype=np.int64),
-    )
+@dataclass(frozen=True)
+class OneDocument:
+    """A format of one COCO document for all images, `_NAME.json`.
+
+    annotate: a row and concept → number (from 1) → its annotations; ids are set here.
+    """
+
+    annotate: Callable[[Row, dict[str, int]], list[dict[str, Any]]]
 
 
-def base(folder: Folder) -> str:
-    """Return what the addresses of all images begin with, up to a slash."""
-    common: list[str] | None = None
-    for row in rows(folder, ["uri"]):
-        parents = row["uri"].split("/")[:-1]
-        same = zip(parents if common is None else common, parents, strict=False)
-        common = [one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], same)]
-    return "/".join([*(common or []), ""])
+def formats() -> dict[str, PerImage | OneDocument]:
+    """Return what results can be exported to, by name: all that `predict()` knows, and `zip`."""
+
+    def of(form: AnnotationFormat) -> PerImage | OneDocument:
+        def document(row: Row, categories: dict[str, int]) -> Any:
+            image = ImageInfo((row["height"], row["width"]), row["uri"].rpartition("/")[2])
+            return annotate(detections(row, categories), form.name, image)
+
+        if form.name.startswith("coco"):
+            return OneDocument(lambda row, categories: document(row, categories)["annotations"])
+        suffix = PurePosixPath(form.file_name).suffix
+        return PerImage(suffix, lambda row, categories: form.dump(document(row, categories)))
+
+    return {
+        "coco": OneDocument(_coco),  # without decoding the masks
+        "zip": PerImage(".zip", _zip, replaces=False),
+        **{name: of(form) for name, form in FORMATS.items() if name != "coco"},
+    }
 
 
-def relative(uri: str, common: str) -> str:
-    """Return an address without what it has in common with all others."""
-    return uri.removeprefix(common) or uri
+def names() -> tuple[str, ...]:
+    """Return what `--format` accepts."""
+    return (PARQUET, *formats())
 
 
-def zip_name(uri: str, common: str) -> Path:
-    """Where the ZIP of an image goes: named after the image, or by a digest where that cannot be.
+def export(folder: ResultFolder, wanted: str) -> str:
+    """Write the results of a folder in another format beside them; returns the address.
+
+    What is there of images that were exported before stays. Files appear whole or not at all.
+    Images with an error are left out. Raises InputError and OutputError.
+    """
+    try:
+        parts = results.parts(folder)
+        if not parts:
+            raise InputError(
+                f"{shown(folder.address, 200)} holds no results of script/batch: name its --out "
+                "folder"
+            )
+        if wanted == PARQUET:
+            return folder.address
+        form, found = formats()[wanted], _Results.of(folder, parts)
+        if isinstance(form, OneDocument):
+            return _write_document(found, form, f"_{wanted}.json")
+        return _write_files(found, form, f"_{wanted}")
+    except OSError as error:
+        raise folder.unwritable(error) from None
+
+
+@dataclass(frozen=True)
+class _Results:
+    """The parts that were there when the export began; others may arrive meanwhile.
+
+    base: what all addresses begin with, up to a slash. categories: concept → number from 1: the
+    prompts of the run, then those of single images by the images' ids. clashes: names that several
+    images share but for their endings.
+    """
+
+    folder: ResultFolder
+    parts: tuple[str, ...]
+    base: str
+    categories: dict[str, int]
+    clashes: frozenset[str]
+
+    @classmethod
+    def of(cls, folder: ResultFolder, parts: Sequence[str]) -> _Results:
+        uris: list[str] = []
+        first: dict[str, int] = {}  # concept → smallest id of an image with it
+        columns = ["uri", "id", "status", "prompts", "instances.list.element.prompt"]
+        for part in parts:
+            table = results.read(folder, part, columns)
+            for row in table.to_pylist():
+                for concept in [
+                    *(row["prompts"] or []),
+                    *(one["prompt"] for one in row["instances"]),
+                ]:
+                    first[concept] = min(first.get(concept, row["id"]), row["id"])
+                if row["status"] == schema.OK:
+                    uris.append(row["uri"])
+        folders = [uri.rpartition("/")[0] + "/" for uri in uris] or [""]
+        low, high = min(folders), max(folders)
+        same = next(
+            (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low)
+        )
+        base = low[: low.rfind("/", 0, same) + 1]
+        stems = Counter(_stem(uri.removeprefix(base)) for uri in uris)
+        inputs = (schema.metadata_of(table.schema) or {}).get("inputs", {})
+        run = inputs.get("prompts") or [inputs.get("prompt")]
+        order = [*run, *sorted(first, key=lambda concept: (first[concept], concept))]
+        concepts = dict.fromkeys(concept for concept in order if concept)
+        categories = {concept: number for number, concept in enumerate(concepts, 1)}
+        clashes = frozenset(stem for stem, count in stems.items() if count > 1)
+        return cls(folder, tuple(parts), base, categories, clashes)
+
+    def rows(self) -> Iterator[list[Row]]:
+        """Yield the rows of segmented images, part by part."""
+        for part in self.parts:
+            rows = results.read(self.folder, part).to_pylist()
+            yield [row for row in rows if row["status"] == schema.OK]
+
+    def relative(self, uri: str) -> str:
+        """Return an address without what it has in common with all others."""
+        return uri.removeprefix(self.base) or uri
+
+
+def _write_document(found: _Results, form: OneDocument, name: str) -> str:
+    # Anonymous files: nothing is left of them when the process is killed.
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", dir=_scratch(found.folder)) as file,
+        tempfile.TemporaryFile("w+", encoding="utf-8", dir=_scratch(found.folder)) as images,
+    ):
+        file.write(
+            '{"info":' + _json({"description": "SAM 3 instances", "version": schema.VERSION})
+        )
+        file.write(',"licenses":[],"annotations":[')
+        first = ""
+        for row in itertools.chain.from_iterable(found.rows()):
+            image = {
+                "id": row["id"],
+                "file_name": found.relative(row["uri"]),
+                "width": row["width"],
+                "height": row["height"],
+            }
+            images.write((",\n" if images.tell() else "\n") + _json(image))
+            for place, record in enumerate(form.annotate(row, found.categories), 1):
+                number = row["id"] * ANNOTATIONS_PER_IMAGE + place
+                file.write(f"{first}\n" + _json({"id": number, "image_id": row["id"], **record}))
+                first = ","
+        file.write('],"images":[')
+        images.seek(0)
+        while chunk := images.read(1 << 20):
+            file.write(chunk)
+        categories = [
+            {"id": number, "name": name, "supercategory": ""}
+            for name, number in found.categories.items()
+        ]
+        file.write('],"categories":' + _json(categories) + "}\n")
+        file.flush()
+        found.folder.put(name, file.buffer)
+    return f"{found.folder.address}/{name}"
+
+
+def _write_files(found: _Results, form: PerImage, name: str) -> str:
+    there = {f"{name}/{one}" for one in found.folder.files(name, below=True)}
+    wanted = set()
+
+    def make(row: Row) -> None:
+        stem = found.relative(row["uri"])
+        if form.replaces and _stem(stem) not in found.clashes:
+            stem = _stem(stem)
+        path = f"{name}/{file_name(stem + form.suffix, row['uri'])}"
+        wanted.add(path)
+        if path not in there:
+            found.folder.put(path, form.encode(row, found.categories), durable=False)
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for rows in found.rows():
+            list(pool.map(make, rows))
+    for stale in there - wanted:  # of an export when all addresses had more in common
+        found.folder.delete(stale)
+    return f"{found.folder.address}/{name}"
+
+
+def file_name(name: str, uri: str) -> str:
+    """Return the name of an image's file: `name`, or a digest where that cannot be.
 
     An address may come from anywhere, and no name in it leads out of the folder.
     """
-    parts = PurePosixPath(relative(uri, common) + ".zip").parts
     plain = all(
-        part not in ("..", "/") and len(part.encode()) <= LONGEST_NAME and "\0" not in part
-        for part in parts
+        part not in ("", ".", "..") and len(part.encode()) <= LONGEST_NAME and "\0" not in part
+        for part in name.split("/")
     )
-    return Path(*parts) if plain else Path(hashlib.sha256(uri.encode()).hexdigest() + ".zip")
+    return name if plain else hashlib.sha256(uri.encode()).hexdigest() + PurePosixPath(name).suffix
 
 
-def _prompts(folder: Folder) -> list[str]:
-    """Return the texts that were asked for, in their order, each once."""
-    with opened(folder.parts()[0]) as file:
-        found = schema.metadata_of(file.schema_arrow) or {}
-    inputs = found.get("inputs", {})
-    return list(dict.fromkeys(inputs.get("prompts") or [inputs.get("prompt")]))
+def _stem(name: str) -> str:
+    """Return a relative name without its ending."""
+    return name.removesuffix(PurePosixPath(name).suffix)
+
+
+def _coco(row: Row, categories: dict[str, int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "category_id": categories[item["prompt"]],
+            "segmentation": item["rle"],
+            "area": item["area"],
+            "bbox": coco_masks.toBbox(_bytes(item["rle"])).tolist(),
+            "iscrowd": 0,
+            "concept": item["prompt"],
+            "score": round(item["score"], 6),
+            "box": [round(value, 3) for value in item["box"]],
+        }
+        for item in row["instances"]
+    ]
+
+
+def _zip(row: Row, categories: dict[str, int]) -> bytes:
+    """Return the ZIP of masks that `predict()` makes."""
+    found = detections(row, categories)
+    # Masks need the size of the image and not its pixels, which are not at hand.
+    pixels = np.broadcast_to(np.uint8(0), (*found.size, 3))
+    return render(Image(pixels, "none"), found, Output()).data
+
+
+def detections(row: Row, categories: dict[str, int]) -> Detections:
+    """Return the instances of a row, as a request for all `categories` finds them."""
+    items = row["instances"]
+    count = len(items)
+    concepts = tuple(item["prompt"] for item in items)
+    return Detections(
+        size=(row["height"], row["width"]),
+        source=PackedMasks.of(_mask(item["rle"]) for item in items),
+        boxes=np.array([item["box"] for item in items], dtype=np.float32).reshape(count, 4),
+        scores=np.array([item["score"] for item in items], dtype=np.float32),
+        presence=np.array([item["presence"] for item in items], dtype=np.float32),
+        concepts=concepts,
+        candidates=np.zeros(count, dtype=np.int64),
+        prompts=np.array([categories[concept] - 1 for concept in concepts], dtype=np.int64),
+    )
+
+
+def _scratch(folder: ResultFolder) -> str | None:
+    """Return where unnamed files go: on the disk of the results, which has room for them."""
+    return str(folder.local / WORK) if folder.local and (folder.local / WORK).is_dir() else None
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _mask(rle: dict[str, Any]) -> Mask:
+    inside = coco_masks.decode(_bytes(rle)).view(bool)
+    return Mask(np.ascontiguousarray(inside), 0, 0, tuple(rle["size"]))
 
 
 def _bytes(rle: dict[str, Any]) -> dict[str, Any]:
-    """Run lengths as pycocotools takes them."""
+    """Return run lengths as pycocotools takes them."""
     return {"size": list(rle["size"]), "counts": rle["counts"].encode("ascii")}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sam3_image.decode import available_memory
-from sam3_image.errors import InputError
+from sam3_image.output import available_cores
 
 # What a worker holds beside its weights: Python, torch, and a few images of 12 megapixels. Measured
 # with the demo checkpoint; docs/batch.md has the figures.
@@ -19,7 +18,7 @@ MOST_DECODERS = 8
 
 
 @dataclass(frozen=True)
-class Crew:
+class WorkerPlan:
     """The workers of one machine.
 
     devices: where each computes, as SAM3_DEVICE takes it. threads: of torch in each, 0 for its own
@@ -36,45 +35,35 @@ class Crew:
         return f"{count} worker{'' if count == 1 else 's'} on {where}"
 
 
-def crew(environment: Mapping[str, str], weights: Path, wanted: int | None) -> Crew:
-    """As many workers as fit: one per GPU, or on a CPU by cores and free memory.
+def plan_workers(environment: Mapping[str, str], weights: Path, wanted: int | None) -> WorkerPlan:
+    """Return as many workers as fit: one per GPU, or on a CPU by cores and free memory.
 
-    wanted: that many instead. Raises InputError.
+    wanted: that many instead.
     """
-    if wanted is not None and wanted < 1:
-        raise InputError(f"--workers is {wanted}; give a number of at least 1")
-    cores = usable_cores()
-    gpus = _gpus(environment)
-    if gpus:
+    cores = _cores()
+    if gpus := _gpus(environment):
         count = wanted or len(gpus)
         devices = tuple(gpus[number % len(gpus)] for number in range(count))
-        return Crew(devices, 0, min(MOST_DECODERS, max(2, cores // count)))
-    count = wanted or min(cores, _fitting(worker_bytes(weights)))
-    # Whoever sets OMP_NUM_THREADS has decided already.
+        return WorkerPlan(devices, 0, min(MOST_DECODERS, max(2, cores // count)))
+    count = wanted or max(1, min(cores, int(0.9 * available_memory()) // worker_bytes(weights)))
+    # OMP_NUM_THREADS is the user's own decision.
     threads = 0 if environment.get("OMP_NUM_THREADS") else max(1, cores // count)
-    return Crew(("cpu",) * count, threads, 1)
+    return WorkerPlan(("cpu",) * count, threads, 1)
 
 
 def worker_bytes(weights: Path) -> int:
-    """About how much memory a worker needs on a CPU, in bytes."""
+    """Return about how much memory a worker needs on a CPU, in bytes."""
     stored = sum(file.stat().st_size for file in weights.glob("*.safetensors"))
     return BASE_BYTES + int(stored * WEIGHTS_FACTOR)
 
 
-def usable_cores(root: Path = Path("/")) -> int:
-    """Cores that this process may use: its CPU set, and its container's share of time."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _cores() -> int:
+    """Return the cores of this process's CPU set, or its container's share of time if less."""
     try:
-        quota, period = (root / "sys/fs/cgroup/cpu.max").read_text().split()
-        share = int(quota) / int(period)  # "max" where there is no limit
-    except (OSError, ValueError):
-        return cores or 1
-    return max(1, min(cores or 1, round(share)))
-
-
-def _fitting(needed: int) -> int:
-    available = available_memory()
-    return 1_000_000 if available is None else max(1, int(0.9 * available) // needed)
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(available_cores(), round(int(quota) / int(period))))
+    except (OSError, ValueError):  # "max" where there is no limit
+        return available_cores()
 
 
 def _gpus(environment: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The command line of `script/batch`: which inputs of a request mean something for many images."""
+"""The command line of `script/batch`: which inputs of a request make sense for many images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sam3_image.batch.items import Item, Reader, scheme
-from sam3_image.cli import Parser, add_input
+from sam3_image.batch import export
+from sam3_image.batch.arguments import Parser, add_input
+from sam3_image.batch.reader import ImageReader, Item
+from sam3_image.batch.storage import canonical
 from sam3_image.decode import Limits
 from sam3_image.errors import InputError, shown
 from sam3_image.output import Output
@@ -18,7 +20,6 @@ from sam3_image.settings import Settings
 
 # Boxes and points lie in one image, and a task that needs them goes with them.
 OF_ONE_IMAGE = ("task", "boxes", "box_labels", "points", "point_labels", "multimask_output")
-FORMATS = ("parquet", "coco", "zip")
 RAY_HERE = "local"
 
 
@@ -42,7 +43,7 @@ def check(given: Mapping[str, Any]) -> None:
         if name in Output.model_fields:
             raise InputError(
                 f"{name} says how one image's file looks; a job writes Parquet, and with --format "
-                "coco or zip something else besides."
+                f"also one of {', '.join(export.formats())}."
             )
     Request.from_inputs(**given)
 
@@ -55,18 +56,20 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="script/batch",
         description="Segment a folder, list or bucket of images into Parquet; run it again to go "
-        "on where it stopped. script/batch export FOLDER --format coco|zip converts results.",
+        "on where it stopped. script/batch export FOLDER --format NAME converts results.",
         allow_abbrev=False,
     )
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="folder (recursive), glob, .txt or .parquet list, .tar, or an s3://, gs://, https:// "
-        "address",
+        help="folder (recursive), glob, list (.txt, .csv, .tsv, .parquet), .tar, .parquet or "
+        ".arrow with images, or an s3://, gs:// or https:// address",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the results")
     parser.add_argument(
-        "--column", metavar="NAME", help="of a Parquet list: what holds paths or addresses"
+        "--out", required=True, metavar="FOLDER", help="of the results; s3:// and gs:// too"
+    )
+    parser.add_argument(
+        "--column", metavar="NAME", help="of a table: what holds paths, addresses or images"
     )
     _add_format(parser)
     _add_how(parser)
@@ -91,22 +94,21 @@ def parse_export(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the options of `script/batch export`; raises InputError with one line."""
     parser = Parser(
         prog="script/batch export",
-        description="Results of script/batch in another format, beside them.",
+        description="Results of script/batch in another format, next to them.",
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="--out of the run")
+    parser.add_argument("folder", metavar="FOLDER", help="--out of the run")
     _add_format(parser, required=True)
     return parser.parse_args(arguments)
 
 
 def _content(address: str) -> bytes:
     """Return the bytes of an image that belongs to the request; raises UserError."""
-    reader = Reader(Limits.of(Settings.from_environment(os.environ)))
-    found = reader.read(Item(address if scheme(address) else os.path.abspath(address)))
-    if isinstance(found, bytes):
-        return found
+    found = ImageReader(Limits.of(Settings.from_environment(os.environ))).read(
+        Item(canonical(address))
+    )
     try:
-        return found.read_bytes()
+        return found.read_bytes() if isinstance(found, Path) else found
     except OSError as error:
         raise InputError(
             f"reference_image {shown(address, 200)} cannot be read ({error.strerror}): check the "
@@ -133,6 +135,9 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         help="only N images, from all over the source, and an estimate for all; their rows stay",
     )
     parser.add_argument(
+        "--overlays", action="store_true", help="also a JPEG of each image with its masks"
+    )
+    parser.add_argument(
         "--strict", action="store_true", help="exit status 1 when an image has an error"
     )
 
@@ -140,8 +145,8 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
 def _add_format(parser: argparse.ArgumentParser, required: bool = False) -> None:
     parser.add_argument(
         "--format",
-        choices=FORMATS,
+        choices=export.names(),
         required=required,
-        default="parquet",
-        help="coco: also _coco.json, for COCO's tools; zip: also a ZIP of masks per image",
+        default=export.PARQUET,
+        help="write this as well: coco is one file _coco.json, the others have a file per image",
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO
 
 from tqdm import tqdm
@@ -12,12 +13,13 @@ from sam3_image.batch.driver import Totals
 from sam3_image.errors import shown
 
 MINUTE = 60.0
+SHOWN_FILES = 10  # of each kind of error, at the end
 # In the order of an image's way; the model waits while there is no image to segment.
 STAGES = ("read", "decode", "segment", "rows", "write")
 WAIT = "wait for an image"
 
 
-class Progress:
+class RunProgress:
     """Watches the totals of a run."""
 
     def __init__(self, total: int, file: IO[str], clock: Callable[[], float] = time.monotonic):
@@ -34,7 +36,7 @@ class Progress:
         )
 
     def rate(self, totals: Totals) -> float | None:
-        """Images per second since the first worker was ready, None before there are any."""
+        """Return images per second since the first worker was ready, None before there are any."""
         if self._ready is None or not totals.rows:
             return None
         return totals.rows / max(self._clock() - self._ready, 1e-3)
@@ -51,59 +53,69 @@ class Progress:
             self._bar.update(totals.rows - self._bar.n)
         elif now - self._said >= MINUTE:
             self._said = now
-            say(self._file, self._line(totals))
+            rate = self.rate(totals)
+            left = duration((self._total - totals.rows) / rate) if rate else "unknown"
+            say(
+                self._file,
+                f"{totals.rows:,} of {self._total:,} images, "
+                f"{f'{rate:.1f}' if rate else '–'} images/s, {totals.instances:,} instances, "
+                f"{totals.failed:,} errors, time left: {left}",
+            )
 
     def end(self, totals: Totals) -> list[str]:
         """Return the lines at the end of a run."""
-        seconds = self._clock() - self._begun
         rate = self.rate(totals)
         speed = f" ({rate:.1f} images/s once the model was loaded)" if rate else ""
-        return [
-            f"{totals.rows:,} images in {duration(seconds)}{speed}: "
+        lines = [
+            f"{totals.rows:,} images in {duration(self._clock() - self._begun)}{speed}: "
             f"{totals.rows - totals.failed:,} segmented, {totals.instances:,} instances, "
-            f"{totals.failed:,} {'error' if totals.failed == 1 else 'errors'}",
-            *_details(totals),
+            f"{_count(totals.failed, 'error')}"
         ]
+        if totals.deaths:
+            lines.append(f"{_count(totals.deaths, 'worker')} died")
+        each = {
+            name: 1000 * totals.seconds.get(name, 0.0) / max(totals.rows, 1)
+            for name in (*STAGES, WAIT)
+        }
+        waited = each.pop(WAIT)
+        lines.append(
+            f"slowest stage: {max(each, key=lambda name: each[name])}; milliseconds an image: "
+            f"{', '.join(f'{name} {value:.1f}' for name, value in each.items())}; the model "
+            f"waited {waited:.1f}"
+        )
+        if totals.memory:
+            lines.append(f"memory of the largest worker: {totals.memory / 1e6:,.0f} MB")
+        return lines
 
     def close(self) -> None:
         """Leave the terminal in order."""
         if self._bar is not None:
             self._bar.close()
 
-    def _line(self, totals: Totals) -> str:
-        rate = self.rate(totals)
-        left = duration((self._total - totals.rows) / rate) if rate else "unknown"
-        return (
-            f"{totals.rows:,} of {self._total:,} images, "
-            f"{f'{rate:.1f}' if rate else '–'} images/s, {totals.instances:,} instances, "
-            f"{totals.failed:,} errors, time left: {left}"
-        )
 
+def error_lines(errors: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what is wrong with which images: by error, the most frequent first.
 
-def _details(totals: Totals) -> list[str]:
-    lines = []
-    if totals.deaths:
-        lines.append(f"{totals.deaths} {'worker' if totals.deaths == 1 else 'workers'} died")
-    each = {name: 1000 * totals.seconds.get(name, 0.0) / max(totals.rows, 1) for name in STAGES}
-    slowest = max(each, key=lambda name: each[name])
-    times = ", ".join(f"{name} {value:.1f}" for name, value in each.items())
-    waited = 1000 * totals.seconds.get(WAIT, 0.0) / max(totals.rows, 1)
-    lines.append(
-        f"slowest stage: {slowest}; milliseconds an image: {times}; the model waited {waited:.1f}"
-    )
-    if totals.memory:
-        lines.append(f"memory of the largest worker: {totals.memory / 1e6:,.0f} MB")
-    if totals.failed:
-        count = len(totals.errors)
-        lines.append(f"the first {count} errors:" if count > 1 else "the error:")
-        lines += [f"  {shown(uri, 200)}: {error}" for uri, error in totals.errors[:count]]
+    errors: address and sentence. Sentences that differ in names and numbers only are one.
+    """
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for uri, sentence in errors:
+        kind = re.sub(r"'[^']*'|\"[^\"]*\"|\d[\d,.]*", "…", sentence)
+        groups.setdefault(kind, []).append((uri, sentence))
+    lines = [f"{_count(len(errors), 'error')}:"] if errors else []
+    for group in sorted(groups.values(), key=len, reverse=True):
+        files = [shown(uri, 200) for uri, _ in group[:SHOWN_FILES]]
+        if len(group) == 1:
+            lines.append(f"  {files[0]}: {group[0][1]}")
+            continue
+        lines += [f"  {len(group):,} images: {group[0][1]}", *(f"    {file}" for file in files)]
+        if len(group) > SHOWN_FILES:
+            lines.append(f"    and {len(group) - SHOWN_FILES:,} more")
     return lines
 
 
 def estimate(done: int, whole: int, rate: float | None, size: int) -> str:
-    """Return what `done` images at `rate` images per second say about all: time, bytes of
-    the results.
-    """
+    """Return what `done` images at `rate` images per second, and `size` bytes, say about all."""
     time_for_all = duration(whole / rate) if rate else "unknown time"
     return (
         f"estimate from {done:,} images: all {whole:,} take about {time_for_all} here once the "
@@ -112,7 +124,7 @@ def estimate(done: int, whole: int, rate: float | None, size: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Return seconds as a person says them."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -121,5 +133,9 @@ def duration(seconds: float) -> str:
 
 
 def say(file: IO[str], text: str) -> None:
-    """One line of the log."""
+    """Write one line of the log."""
     print(f"batch: {text}", file=file, flush=True)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

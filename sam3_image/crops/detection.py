@@ -1,4 +1,4 @@
-"""An instance as one look shows it: where in the picture, and whether the look holds all of it."""
+"""An instance found in one part of an image: where it is, and whether the part holds all of it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ from sam3_image.masks import Detections, LowResMasks, Mask, PackedMask, PackedMa
 # IoU of the model's box with the box around the mask below which an answer contradicts itself.
 # Where objects are far too small, masks are smeared over several of them while boxes are not.
 CONSISTENT = 0.5
+# The model's box says which object a mask is of: among equal objects masks spill over to others,
+# and a few pixels there, at a border of the tile, would make a whole object look cut off. What lies
+# outside the box is dropped, with this part of the box's longer side as leeway for its error.
+SLACK = 0.125
 
 
 @dataclass(frozen=True)
 class CropDetection:
-    """An instance in one look.
+    """An instance found in one window of an image.
 
-    box: of the model, around: tightly around the mask; both xyxy in pixels of the picture.
+    box: of the model, around: tightly around the mask; both xyxy in pixels of the image.
     area: pixels of the mask.
-    depth: how deep it reaches into the window from the inner border that cuts it, in pixels, the
-        least where several do; infinity where none does: the look holds all of it.
-    consistent: whether the model's box and mask agree.
+    depth: how far it reaches into the window from the border that cuts it, in pixels, the least
+        over several such borders; infinity where none cuts it: the window holds all of it. Borders
+        of the image cut nothing.
+    consistent: whether the model's box and the mask agree.
     """
 
     prompt: int
@@ -53,13 +58,21 @@ class CropDetection:
 def crop_detections(
     question: Question, found: Detections, size: tuple[int, int]
 ) -> Iterator[CropDetection]:
-    """Yield what was found, in a picture of `size`, but for what lies in the strip."""
+    """Yield the instances found in a window of an image of `size` (height, width).
+
+    Those in the strip are left out. Masks are cut to their boxes, with some leeway.
+    """
     for index, mask in enumerate(found.masks()):
         inside = _right_of(mask, question.strip)
         area = inside.area
         if not area or 2 * area < mask.area:
             continue
-        window, own = question.window, tuple(map(float, found.boxes[index]))
+        own: Box = tuple(map(float, found.boxes[index]))  # type: ignore[assignment]
+        inside = _near(inside, own)
+        area = inside.area
+        if not area:
+            continue
+        window = question.window
         x, y = window.x0 - question.strip, window.y0
         moved = Mask(inside.inside, inside.y + y, inside.x + x, size)
         box = own[0] + x, own[1] + y, own[2] + x, own[3] + y
@@ -79,7 +92,7 @@ def crop_detections(
 
 
 def detections(instances: Sequence[CropDetection], size: tuple[int, int]) -> Detections:
-    """Return the instances of a picture of `size`, best score first."""
+    """Put instances of an image of `size` (height, width) together, best score first."""
     return Detections(
         size=size,
         source=PackedMasks(tuple(one.packed for one in instances)),
@@ -93,7 +106,7 @@ def detections(instances: Sequence[CropDetection], size: tuple[int, int]) -> Det
 
 
 def shared(one: CropDetection, other: CropDetection) -> int:
-    """Return how many pixels are in both masks."""
+    """Count the pixels that are in both masks."""
     x0, y0, x1, y1 = intersection(one.around, other.around)
     if x1 <= x0 or y1 <= y0:  # most pairs: nothing to unpack
         return 0
@@ -101,7 +114,7 @@ def shared(one: CropDetection, other: CropDetection) -> int:
 
 
 def intersection(one: Box, other: Box) -> Box:
-    """Return the box that two boxes share; its corners change places if there is none."""
+    """The box that two boxes share; its corners change places if there is none."""
     return (
         max(one[0], other[0]),
         max(one[1], other[1]),
@@ -111,20 +124,20 @@ def intersection(one: Box, other: Box) -> Box:
 
 
 def hull(boxes: Iterable[Box]) -> Box:
-    """Return the smallest box around all of them."""
+    """The smallest box around all boxes."""
     x0, y0, x1, y1 = zip(*boxes, strict=True)
     return min(x0), min(y0), max(x1), max(y1)
 
 
 def box_iou(one: Box, other: Box) -> float:
-    """Return the intersection over union of two boxes."""
+    """The intersection over union of two boxes."""
     common = _area(intersection(one, other))
     union = _area(one) + _area(other) - common
     return common / union if union > 0 else 0.0
 
 
 def longer(box: Box) -> float:
-    """Return the longer side of a box."""
+    """The longer side of a box."""
     return max(box[2] - box[0], box[3] - box[1])
 
 
@@ -133,13 +146,23 @@ def _area(box: Box) -> float:
 
 
 def _right_of(mask: Mask, column: int) -> Mask:
-    """Return the mask without what lies left of a column of its picture."""
+    """Cut off what lies left of a column."""
     cut = max(0, column - mask.x)
     return Mask(mask.inside[:, cut:], mask.y, mask.x + cut, mask.size) if cut else mask
 
 
+def _near(mask: Mask, box: Box) -> Mask:
+    """Cut a mask to a box widened by `SLACK`."""
+    slack = SLACK * longer(box)
+    left = max(0, math.floor(box[0] - slack) - mask.x)
+    top = max(0, math.floor(box[1] - slack) - mask.y)
+    right = max(0, math.ceil(box[2] + slack) - mask.x)
+    bottom = max(0, math.ceil(box[3] + slack) - mask.y)
+    return Mask(mask.inside[top:bottom, left:right], mask.y + top, mask.x + left, mask.size)
+
+
 def _cell(found: Detections, size: tuple[int, int]) -> float:
-    """Return the side of a map's cell in pixels: masks are no finer than that."""
+    """The side of a map's cell in pixels: masks are no finer than that."""
     if not isinstance(found.source, LowResMasks):
         return 1.0
     cells = found.source.values.shape[1:]

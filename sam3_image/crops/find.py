@@ -25,13 +25,13 @@ def find_in_crops(
     references: Sequence[Exemplar] = (),
     tile_done: TileDone = lambda done, total, found: None,
 ) -> Detections:
-    """Return the instances that `request` asks for, best score first.
+    """Find the instances that `request` asks for, best score first.
 
     pixels: (H, W, 3) uint8 RGB. request: in pixels of it.
-    tile_size: in pixels; None for one look, as is a picture that is no larger than a tile.
-    references: what to find looks like them.
-    tile_done: called after each tile with how many are done, how many there are, and what was found
-        in this one.
+    tile_size: in pixels. None, or a tile that covers the image, means one look.
+    references: examples from other images of what to find.
+    tile_done: called after each tile, or after the only look, with how many are done, how many
+        there are, and what the model found in this one.
     """
     size = pixels.shape[0], pixels.shape[1]
     own = [
@@ -44,6 +44,7 @@ def find_in_crops(
     window, prompts = Window.whole(size), range(len(request.concepts))
     question = exemplars.question(pixels, window, request.concepts, request.threshold, prompts)
     found = runner.overview(question)
+    tile_done(1, 1, found)
     return (
         found
         if not question.strip

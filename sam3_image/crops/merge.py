@@ -1,13 +1,12 @@
-"""What several looks saw of one picture → each object once, whole.
+"""Merge the instances found in tiles, in the whole image and in closer looks: each object once.
 
-Three kinds of looks overlap: tiles, the picture as a whole, and closer looks at what no tile holds
-whole. Everything here compares masks of one concept.
+Everything here compares masks of one concept.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,13 +16,17 @@ from sam3_image.crops.windows import Box
 
 # Share of the smaller of two masks that lies in the other one from which they are one object.
 SAME = 0.5
+# Share of a large mask below which one instance inside it may be a corner of it.
+SMALL = 0.25
+# Ratio of the smallest to the largest of several objects from which they are of equal size.
+ALIKE = 0.5
 # IoU of two masks from which they also show the same of it.
 EQUAL = 0.5
 
 
 @dataclass(frozen=True)
 class Merged:
-    """kept: each object once. doubtful: what another look has to decide, best score first."""
+    """kept: each object once. doubtful: those that need a closer look, best score first."""
 
     kept: list[CropDetection]
     doubtful: list[CropDetection]
@@ -32,19 +35,22 @@ class Merged:
 def merge(
     tiles: Iterable[CropDetection], overview: Iterable[CropDetection], tile_size: int
 ) -> Merged:
-    """Combine what the tiles and the look at the whole picture saw of one concept.
+    """Merge what was found of one concept in the tiles and in the whole image (the overview).
 
-    An object no longer than the tiles' overlap lies whole in one tile at least, so of these only
-    what a tile holds whole counts. What a border cuts is part of an object that is whole
-    elsewhere, unless it reaches beyond the overlap: then, if nothing whole covers it, it is
-    doubtful. So is what the overview saw alone although a tile would show it more closely.
+    An object no longer than the tiles' overlap lies whole in at least one tile, so for these only
+    instances that a tile holds whole count. An instance cut by a tile's border belongs to an object
+    that is whole in another tile, unless it reaches deeper than the overlap: then, if no whole
+    instance covers it, it is doubtful. So is an instance that only the overview has although a
+    tile would show it larger. The overview's instance replaces those of tiles only on evidence
+    from the tiles: see `_with_overview`.
     """
     overlap = tile_size // 4
     seen = list(tiles)
     kept = unique(one for one in seen if one.whole)
+    pieces = [one for one in seen if not one.whole]
     doubtful: list[CropDetection] = []
     for one in unique([one for one in overview if one.consistent and one.extent > overlap]):
-        kept, alone = _with_overview(kept, one, overlap)
+        kept, alone = _with_overview(kept, one, pieces, overlap)
         if alone and one.extent <= tile_size / 2:
             doubtful.append(one)
         elif alone:
@@ -55,8 +61,11 @@ def merge(
 
 
 def unique(instances: Iterable[CropDetection]) -> list[CropDetection]:
-    """Keep, of instances that are one object, the one with the best score."""
-    ordered = sorted(instances, key=lambda one: -one.score)
+    """Keep, of instances that are one object, the one with the best score.
+
+    A mask that fills its box goes before one that does not: that shows a part of the object.
+    """
+    ordered = sorted(instances, key=lambda one: (not one.consistent, -one.score))
     boxes = np.array([one.around for one in ordered], dtype=np.float32).reshape(-1, 4)
     kept: list[int] = []
     for index, one in enumerate(ordered):
@@ -69,12 +78,12 @@ def unique(instances: Iterable[CropDetection]) -> list[CropDetection]:
 
 
 def same(one: CropDetection, other: CropDetection) -> bool:
-    """Whether two masks show one object: half of the smaller one lies in the other."""
+    """Whether two masks show one object: half of the smaller lies in the larger."""
     return shared(one, other) >= SAME * min(one.area, other.area)
 
 
 def groups(doubtful: Iterable[CropDetection]) -> list[tuple[CropDetection, Box]]:
-    """Return pieces that overlap as one: the best of them, and the box around all."""
+    """Join instances that overlap; each group is its best instance and the box around all of it."""
     found: list[list[CropDetection]] = []
     for one in doubtful:
         mine = [group for group in found if any(shared(one, other) for other in group)]
@@ -85,9 +94,13 @@ def groups(doubtful: Iterable[CropDetection]) -> list[tuple[CropDetection, Box]]
 
 
 def _with_overview(
-    kept: list[CropDetection], one: CropDetection, overlap: float
+    kept: list[CropDetection], one: CropDetection, pieces: Sequence[CropDetection], overlap: float
 ) -> tuple[list[CropDetection], bool]:
-    """Weigh one instance of the overview; returns those of the tiles, and if it is one more."""
+    """Weigh one instance of the overview against those that tiles hold whole.
+
+    pieces: what inner borders of the tiles cut. Returns the tiles' instances that remain, and
+    whether the overview's is an instance of its own beside them.
+    """
     common = [shared(one, other) for other in kept]
     for index, (count, other) in enumerate(zip(common, kept, strict=True)):
         if count >= EQUAL * (one.area + other.area - count):
@@ -95,17 +108,47 @@ def _with_overview(
             return [*kept[:index], replace(other, score=best), *kept[index + 1 :]], False
     inside = [count >= SAME * other.area for count, other in zip(common, kept, strict=True)]
     parts = [other for part, other in zip(inside, kept, strict=True) if part]
-    if sum(common) >= SAME * one.area and not _cut(parts, one, overlap):
-        return kept, False  # a blur of several objects
+    covered = sum(common) >= SAME * one.area
+    if not _cut(parts, one, overlap) or not (covered or len(parts) == 1):
+        if covered:
+            return kept, False  # tiles explain most of it: a blur of several objects
+        if _outweigh(parts, one) and not _confirmed(one, kept, pieces):
+            return kept, False
     # Parts of a large object that look like one themselves in a tile.
     return [other for part, other in zip(inside, kept, strict=True) if not part], True
 
 
-def _cut(parts: list[CropDetection], one: CropDetection, overlap: float) -> bool:
-    """Whether what tiles took for objects are parts of `one` that they cut.
+def _outweigh(parts: Sequence[CropDetection], one: CropDetection) -> bool:
+    """Whether the tiles' instances inside `one` speak against it, however little they cover.
 
-    What is longer than the overlap need not lie whole in any tile, and a model that sees half an
-    object may answer with a mask that ends before the border: then its score is the lower one.
+    Among many equal objects the overview smears a mask over several of them and the gaps between,
+    so several of about equal size do; corners of one object that look like objects differ in size.
+    So does a single one, if it is no mere corner and scores higher.
+    """
+    areas = [part.area for part in parts if part.consistent]
+    if len(areas) > 1 and min(areas) >= ALIKE * max(areas):
+        return True
+    return any(part.area >= SMALL * one.area and part.score > one.score for part in parts)
+
+
+def _confirmed(
+    one: CropDetection, kept: Sequence[CropDetection], pieces: Sequence[CropDetection]
+) -> bool:
+    """Whether tiles saw a large object in the place of `one`: pieces of it cut by their borders.
+
+    Pieces of what another tile holds whole say nothing. Since tiles overlap, most of an object is
+    in two pieces at least; the bound counts each.
+    """
+    cut = [piece for piece in pieces if _within(piece, one)]
+    cut = [piece for piece in cut if not any(_within(piece, other) for other in kept)]
+    return sum(piece.area for piece in cut) >= one.area
+
+
+def _cut(parts: list[CropDetection], one: CropDetection, overlap: float) -> bool:
+    """Whether the tiles' instances are halves of `one`.
+
+    An object longer than the overlap may be whole in no tile, and a model that is shown half of it
+    may answer with a mask that ends before the border; its score is then lower than that of `one`.
     """
     return bool(parts) and all(part.extent > overlap and part.score < one.score for part in parts)
 

@@ -107,8 +107,3 @@ class CropOptions(Options):
     def references(self, size: tuple[int, int]) -> Sequence[Box]:
         """Return the reference's boxes; `size` is its (height, width). Raises InputError."""
         return fit_boxes("reference_boxes", self._boxes, size)
-
-    @property
-    def several(self) -> bool:
-        """Whether the image is looked at other than as a whole."""
-        return self.tile_size is not None or self.reference_image is not None

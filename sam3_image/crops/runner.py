@@ -67,18 +67,9 @@ class CropRunner:
     side: int
     mask_threshold: float
 
-    def encode(self, pixels: Pixels, prepared: dict[int, Any]) -> Any:
-        """Features of a whole image, which the model keeps.
-
-        prepared: what was made of these pixels before, by side; what is made now is added.
-        """
-        if self.side not in prepared:
-            prepared[self.side] = self.model.prepare(pixels, self.side)
-        return self.model.encode(prepared[self.side])
-
     def overview(self, question: Question) -> Detections:
         """The answer to a question about a whole image, whose features the model keeps."""
-        features = self.encode(question.pixels, {})
+        features = self.model.encode(self.model.prepare(question.pixels, self.side))
         return self.model.segment(features, question.request, self.mask_threshold)
 
     def look(self, questions: Iterable[Question]) -> Iterator[tuple[Question, Detections]]:

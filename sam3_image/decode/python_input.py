@@ -19,6 +19,7 @@ from PIL import Image as Pillow
 from sam3_image.decode.limits import Limits
 from sam3_image.decode.locks import lock_of
 from sam3_image.decode.pixels import upright_rgb
+from sam3_image.decode.value_range import AUTO
 from sam3_image.errors import ImageError, InputError, shown
 
 FETCH_SECONDS = 60.0  # for a whole download
@@ -34,17 +35,19 @@ TENSOR_SHAPES = "(3, height, width) or (height, width, 3)"
 
 
 def read_input(
-    image: Any, limits: Limits, name: str = "image"
-) -> Path | bytes | Pillow.Image | NDArray[np.uint8]:
+    image: Any, limits: Limits, name: str = "image", value_range: str = AUTO
+) -> Path | bytes | Pillow.Image | NDArray[Any]:
     """Return an image in one of the forms that can be decoded.
 
     image: a path, an http(s) address, the bytes of an image file, a binary file object (read from
         its start where it can seek), a Pillow image, a NumPy array of uint8 (H, W), (H, W, 3) RGB
         or (H, W, 4) RGBA, or a torch tensor of uint8 (3, H, W) or (H, W, 3).
+        With a range of values a NumPy array may also be uint16 or float.
     name: what messages call it.
+    value_range: the input of `predict()`; "auto" is a range for uint16, but none for float.
 
-    Arrays and tensors come back as a copy, (H, W, 3) uint8 RGB and C-contiguous, transparency on
-    white: later changes to the caller's array do not matter.
+    Other arrays and tensors come back as a copy, (H, W, 3) uint8 RGB and C-contiguous, transparency
+    on white: later changes to the caller's array do not matter.
     Raises ImageError for what cannot be read or has another dtype or shape, and InputError for any
     other object.
     """
@@ -57,6 +60,8 @@ def read_input(
     if isinstance(image, Pillow.Image):
         return image
     if isinstance(image, np.ndarray):
+        if image.dtype == np.uint16 or (image.dtype.kind == "f" and value_range != AUTO):
+            return image.copy()  # `from_array` gives its values their range
         return _rgb(image, limits, name)
     torch = sys.modules.get("torch")  # without it there is no tensor either
     if torch is not None and isinstance(image, torch.Tensor):
@@ -157,7 +162,7 @@ def _rgb(pixels: NDArray[Any], limits: Limits, name: str) -> NDArray[np.uint8]:
     if pixels.ndim == 2:
         return np.stack([pixels] * 3, axis=-1)
     if pixels.shape[2] == 4:
-        return upright_rgb(Pillow.fromarray(np.ascontiguousarray(pixels)), 1)
+        return upright_rgb(Pillow.fromarray(np.ascontiguousarray(pixels)), 1)[0]
     return np.array(pixels, order="C", subok=False)
 
 

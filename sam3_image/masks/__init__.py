@@ -4,10 +4,9 @@
 """
 
 from sam3_image.masks import nms, polygons, rle
-from sam3_image.masks.detections import Detections
+from sam3_image.masks.detections import Detections, LowResMasks, PackedMask, PackedMasks
 from sam3_image.masks.mask import Mask
 from sam3_image.masks.selection import Selection
-from sam3_image.masks.sources import LowResMasks, PackedMask, PackedMasks
 
 __all__ = [
     "Detections",

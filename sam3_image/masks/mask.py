@@ -43,6 +43,14 @@ class Mask:
         x0, y0 = self.x + int(columns[0]), self.y + int(rows[0])
         return x0, y0, self.x + int(columns[-1]) + 1, self.y + int(rows[-1]) + 1
 
+    def tight(self) -> Mask:
+        """The same mask, stored as the smallest region that holds its pixels."""
+        x0, y0, x1, y1 = self.box
+        if (y1 - y0, x1 - x0) == self.inside.shape:
+            return self
+        inside = self.inside[y0 - self.y : y1 - self.y, x0 - self.x : x1 - self.x]
+        return Mask(np.ascontiguousarray(inside), y0, x0, self.size)
+
     def shared(self, other: Mask) -> int:
         """Return how many pixels are in both masks of one image."""
         y0, x0 = max(self.y, other.y), max(self.x, other.x)

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from sam3_image.model.prompts import MAX_PROMPTS, VISUAL, Find, Pick, Prompts, Target
     from sam3_image.model.segmenter import CacheBudget, Segmenter, merged
     from sam3_image.model.weights.checkpoint import Checkpoint
-    from sam3_image.model.weights.download import store
+    from sam3_image.model.weights.convert import convert
+    from sam3_image.model.weights.download import download, store
     from sam3_image.model.weights.loading import WeightsLoader, weight_files
-    from sam3_image.model.weights.source import DEMO, WeightsSource, locate
+    from sam3_image.model.weights.source import WeightsSource, locate
 
 _MODULES = {
     "CacheBudget": "segmenter",
     "Box": "geometry",
     "Checkpoint": "weights.checkpoint",
     "DEFAULT_COMPATIBILITY": "compatibility",
-    "DEMO": "weights.source",
     "Features": "encoder",
     "Find": "prompts",
     "Finder": "finder",
@@ -44,6 +44,8 @@ _MODULES = {
     "ModelInput": "encoder",
     "Target": "prompts",
     "VISUAL": "prompts",
+    "convert": "weights.convert",
+    "download": "weights.download",
     "fit_boxes": "geometry",
     "load_segmenter": "load",
     "locate": "weights.source",
@@ -55,7 +57,6 @@ _MODULES = {
 
 __all__ = [
     "DEFAULT_COMPATIBILITY",
-    "DEMO",
     "MAX_PROMPTS",
     "VISUAL",
     "Box",
@@ -74,6 +75,8 @@ __all__ = [
     "Target",
     "WeightsLoader",
     "WeightsSource",
+    "convert",
+    "download",
     "fit_boxes",
     "load_segmenter",
     "locate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from operator import attrgetter
 
 import torch
 from cachetools import LRUCache
@@ -45,4 +46,4 @@ class TensorCache:
 
 
 def _bytes(tensors: Tensors) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
+    return sum(map(attrgetter("nbytes"), tensors))

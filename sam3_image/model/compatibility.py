@@ -1,9 +1,9 @@
-"""Which implementation's answers are given: Meta's own, or transformers' where it differs.
+"""Which implementation's answers are given: Meta's own, or those of transformers.
 
 With the same weights transformers 5.23 differs from Meta's SAM 3 (github.com/facebookresearch/sam3)
-in four places. Meta's way is what the weights were trained with, and the default; transformers' is
-for comparisons with it. This module alone knows the modes; what a correction does is told where it
-is made.
+in several places. Meta's behaviour is what the weights were trained with, and the default;
+transformers' is for comparisons. Only this module knows the modes; each correction is described
+where it is made.
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ from sam3_image.settings import Settings
 
 @dataclass(frozen=True)
 class Compatibility:
-    """Whose SAM 3 to answer as, and what that means.
+    """Which SAM 3 to answer as, and what that implies.
 
-    name: as SAM3_REFERENCE and `load()` have it. title: for the log.
-    cls_token: the geometry encoder's CLS token is part of every prompt; else only where boxes are.
-    no_memory: points and boxes of a pick read features with the no-memory embedding added.
-    clean_text: texts are cleaned up before the tokenizer.
-    layer_norm_eps: of the vision encoder; None for what the checkpoint's configuration says.
+    name: value of SAM3_REFERENCE and of `load(reference=…)`. title: name in the log.
+    cls_token: the geometry encoder's CLS token is part of every prompt, not only of those with
+        boxes.
+    no_memory: the no-memory embedding is added to the features that a pick reads.
+    clean_text: texts are cleaned up and lower-cased before they are tokenized.
+    mask_token_0: the detector does not read the token with the id 0.
+    upsample_logits: masks of *find* are upsampled as logits, not as probabilities.
+    fill_holes: small holes in the mask of a pick are filled.
+    layer_norm_eps: epsilon of the vision encoder; None for the value in the checkpoint's
+        configuration.
     """
 
     name: str
@@ -30,6 +35,9 @@ class Compatibility:
     cls_token: bool
     no_memory: bool
     clean_text: bool
+    mask_token_0: bool
+    upsample_logits: bool
+    fill_holes: bool
     layer_norm_eps: float | None
 
     @classmethod
@@ -55,6 +63,9 @@ META = Compatibility(
     cls_token=True,
     no_memory=True,
     clean_text=True,
+    mask_token_0=True,
+    upsample_logits=True,
+    fill_holes=True,
     layer_norm_eps=1e-5,
 )
 TRANSFORMERS = Compatibility(
@@ -63,6 +74,9 @@ TRANSFORMERS = Compatibility(
     cls_token=False,
     no_memory=False,
     clean_text=False,
+    mask_token_0=False,
+    upsample_logits=False,
+    fill_holes=False,
     layer_norm_eps=None,
 )
 DEFAULT_COMPATIBILITY = META

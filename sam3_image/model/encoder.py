@@ -1,7 +1,7 @@
 """Picture → features: the vision backbone, run once per picture, whatever is asked of it.
 
 Both tasks read the same backbone output through necks of their own. The backbone is transformers'
-own module but for its rotary attention, see `rotary.py`, which also lets the resolution change.
+own module but for its rotary attention, which also lets the resolution change.
 """
 
 from __future__ import annotations
@@ -17,14 +17,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import Sam3Model
 
-from sam3_image.model import rotary
 from sam3_image.model.architecture import Architecture
 from sam3_image.model.cache import TensorCache, Tensors
 from sam3_image.model.device import Placement
 from sam3_image.model.transfer import digest, normalise, resize
-
-# A neck makes four levels (4, 2, 1 and ½ × the patch grid); neither task reads the last.
-LEVELS = 3
+from sam3_image.model.transformers_adapter import first_levels, install_rotary
 
 # Patches that go through the backbone together. A CPU is as fast with one picture as with many,
 # so there the bound only keeps memory low: four for the demo checkpoint, one at full size.
@@ -85,7 +82,7 @@ class Encoder:
         # SAM 3 never saw.
         self._step = architecture.patch * architecture.window
         self._patch = architecture.patch
-        rotary.install(self._backbone)
+        install_rotary(self._backbone)
 
     def side(self, percent: int) -> int:
         """Side of the square encoder input in pixels for `input_size_percent`.
@@ -139,7 +136,7 @@ class Encoder:
 
         name: of the neck, for the cache. neck: a `Sam3VisionNeck`.
         """
-        return self.kept(features, name, partial(_first_levels, neck, features.hidden))
+        return self.kept(features, name, partial(first_levels, neck, features.hidden))
 
     def kept(self, features: Features, name: Hashable, make: Callable[[], Tensors]) -> Any:
         """What `make` computes from those features, cached with them under `name`."""
@@ -147,14 +144,10 @@ class Encoder:
 
     def _run(self, inputs: torch.Tensor) -> torch.Tensor:
         device = self._placement.device
-        values = torch.cat([normalise(one, device) for one in inputs.split(1)])
+        values = normalise(inputs, device)
         hidden = self._backbone(values.to(self._placement.dtype)).last_hidden_state
         grid = inputs.shape[-1] // self._patch
         if device.type == "cuda":
             # Work on a GPU is queued; without this its time would show up in the next stage.
             torch.cuda.synchronize(device)
         return hidden.view(len(inputs), grid, grid, -1).permute(0, 3, 1, 2)
-
-
-def _first_levels(neck: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    return tuple([layer(hidden) for layer in neck.fpn_layers[:LEVELS]])

@@ -10,31 +10,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import Sam3Model
-from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.sam3.modeling_sam3 import (
-    Sam3ImageSegmentationOutput,
-    Sam3VisionEncoderOutput,
-)
+from transformers.models.sam3.modeling_sam3 import Sam3ImageSegmentationOutput
 
 from sam3_image.masks import Detections, LowResMasks
 from sam3_image.model.compatibility import Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features
+from sam3_image.model.parts import Parts
 from sam3_image.model.prompts import Find
 from sam3_image.model.texts import Texts
 from sam3_image.model.transfer import to_host
+from sam3_image.model.transformers_adapter import geometry_tokens, run_heads
 
-# Concepts that go through the head together. Each needs its own pixel decoder pass (about 0.5 GB
-# at full size in float32), so more at once buys little and costs memory.
+# Concepts per batch of the heads. Each needs its own pass of the pixel decoder (about 0.5 GB at
+# full size in float32), so larger batches gain little and cost memory.
 CHUNK = 4
 
-# Elements of a tensor that torch still computes without sharing them out among threads.
+# Elements of a tensor up to which torch computes on the calling thread alone.
 PIECE = 1 << 14
 
 
 @dataclass(frozen=True)
 class Finder:
-    """The detector's heads; `steps` is a pure function of features and prompts."""
+    """The detector's heads; `steps` depends on features and prompts alone."""
 
     detector: Sam3Model
     texts: Texts
@@ -45,26 +43,25 @@ class Finder:
     def steps(
         self, features: Features, request: Find, mask_threshold: float
     ) -> list[Callable[[], Detections]]:
-        """Return calls that give all instances with a score > `request.threshold`, by a few
-        concepts.
+        """Return calls, each of which computes a few concepts' instances above the threshold.
 
-        mask_threshold: probability above which an upsampled pixel is in the mask. The score is
-        sigmoid(logit) · sigmoid(presence), as in transformers'
-        `post_process_instance_segmentation`, and so are masks and boxes.
+        request.threshold: the score to exceed; the score is sigmoid(logit) · sigmoid(presence).
+        mask_threshold: probability above which an upsampled pixel is in the mask. Masks are
+        upsampled as `reference.upsample_logits` says; boxes are xyxy in pixels, not clipped.
         """
-        every = range(len(request.concepts))
-        return [
-            partial(self._chunk, features, request, every[start : start + CHUNK], mask_threshold)
-            for start in every[::CHUNK]
-        ]
+        steps: list[Callable[[], Detections]] = []
+        for start in range(0, len(request.concepts), CHUNK):
+            chunk = range(len(request.concepts))[start : start + CHUNK]
+            steps.append(partial(self._chunk, features, request, chunk, mask_threshold))
+        return steps
 
     @torch.inference_mode()
     def _chunk(
         self, features: Features, request: Find, indices: range, mask_threshold: float
     ) -> Detections:
-        concepts = [request.concepts[index] for index in indices]
+        concepts = request.concepts[indices.start : indices.stop]
         outputs = self._forward(features, concepts, request)
-        # Small tensors leave the model's dtype here; maps only once they are known to be kept.
+        # Scores become float32 here; maps only later, for the instances that are kept.
         chances = outputs.presence_logits.float().sigmoid()
         scores = to_host(outputs.pred_logits.float().sigmoid() * chances)
         presence = to_host(chances)
@@ -74,10 +71,9 @@ class Finder:
         found = []
         for row, index in enumerate(indices):
             kept = np.flatnonzero(scores[row] > request.threshold)
-            maps = _probabilities(outputs.pred_masks[row], kept)
             part = Detections.of(
                 size=features.size,
-                source=LowResMasks(maps, mask_threshold, features.size),
+                source=self._maps(outputs.pred_masks[row], kept, mask_threshold, features.size),
                 boxes=boxes[row, kept],
                 scores=scores[row, kept],
                 presence=np.full(len(kept), presence[row, 0], dtype=np.float32),
@@ -87,26 +83,29 @@ class Finder:
             found.append(part)
         return Detections.joined(found)
 
+    def _maps(
+        self,
+        logits: torch.Tensor,
+        kept: NDArray[np.int64],
+        mask_threshold: float,
+        size: tuple[int, int],
+    ) -> LowResMasks:
+        """Return the maps `kept` (N,) of logits (queries, h, w) for an image of `size`."""
+        if self.reference.upsample_logits:
+            return LowResMasks.of_logits(_selected(logits, kept), mask_threshold, size)
+        return LowResMasks(_selected(logits, kept, torch.sigmoid), mask_threshold, size)
+
     def _forward(
         self, features: Features, concepts: Sequence[str], request: Find
     ) -> Sam3ImageSegmentationOutput:
-        count = len(concepts)
         levels = self.encoder.levels(features, "find", self.detector.vision_encoder.neck)
-        position = self._position(levels[-1])
-        tokens, mask = self.texts.embeddings(concepts)
+        tokens, valid = self.texts.embeddings(concepts)
         geometry = self._geometry(features, request)
         if geometry is not None:
-            own, valid = (part.expand(count, *part.shape[1:]) for part in geometry)
-            tokens, mask = torch.cat([tokens, own], dim=1), torch.cat([mask, valid], dim=1)
-        levels = tuple(level.expand(count, -1, -1, -1) for level in levels)
-        return self.detector(
-            # The heads read the position encoding of the lowest level only, and drop a fourth one.
-            vision_embeds=Sam3VisionEncoderOutput(
-                fpn_hidden_states=(*levels, levels[-1]), fpn_position_encoding=(position,) * 4
-            ),
-            text_embeds=BaseModelOutputWithPooling(pooler_output=tokens),
-            attention_mask=mask,
-        )
+            exemplars, are_valid = geometry
+            tokens = torch.cat([tokens, exemplars.expand(len(concepts), -1, -1)], dim=1)
+            valid = torch.cat([valid, are_valid.expand(len(concepts), -1)], dim=1)
+        return run_heads(self.detector, levels, tokens, valid)
 
     def _geometry(
         self, features: Features, request: Find
@@ -131,49 +130,38 @@ class Finder:
     def _encode_geometry(
         self, features: Features, request: Find
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        lowest = self.encoder.levels(features, "find", self.detector.vision_encoder.neck)[-1]
-        boxes = self._exemplars(features.size, request)
-        labels = torch.tensor([request.labels], dtype=torch.long, device=boxes.device)
-        output = self.detector.geometry_encoder(
-            box_embeddings=boxes,
-            box_mask=torch.ones_like(labels, dtype=torch.bool),
-            box_labels=labels,
-            img_feats=(lowest,),
-            img_pos_embeds=(self._position(lowest),),
-        )
-        return output.last_hidden_state, output.attention_mask
-
-    def _position(self, level: torch.Tensor) -> torch.Tensor:
-        """The position encoding of a feature level (1, C, h, w), of the same shape."""
-        neck = self.detector.vision_encoder.neck
-        return neck.position_encoding(level.shape, level.device, level.dtype)
-
-    def _exemplars(self, size: tuple[int, int], request: Find) -> torch.Tensor:
-        """Boxes as (1, n, 4) cxcywh in 0–1; n may be 0.
-
-        Normalised in float32; half precision would move a box by pixels before that.
-        """
-        height, width = size
+        """Boxes are normalised in float32: pixels in half precision would be off by pixels."""
+        levels = self.encoder.levels(features, "find", self.detector.vision_encoder.neck)
+        height, width = features.size
         xyxy = torch.tensor(request.boxes, dtype=torch.float32).reshape(1, -1, 4)
         x0, y0, x1, y1 = (xyxy / torch.tensor([width, height, width, height])).unbind(-1)
         boxes = torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=-1)
-        return boxes.to(self.placement.device, self.placement.dtype)
+        boxes = boxes.to(self.placement.device, self.placement.dtype)
+        labels = torch.tensor([request.labels], dtype=torch.long, device=boxes.device)
+        return geometry_tokens(self.detector, levels[-1], boxes, labels)
 
 
-def _probabilities(logits: torch.Tensor, kept: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return maps of the instances kept. logits: (queries, h, w); kept: (N,) indices → (N,
-    h, w).
-    """
+def head(parts: Parts) -> Finder:
+    """What answers `Find`."""
+    return Finder(parts.detector, parts.texts, parts.encoder, parts.placement, parts.reference)
+
+
+def _selected(
+    logits: torch.Tensor,
+    kept: NDArray[np.int64],
+    function: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> NDArray[np.float32]:
+    """Return `logits[kept]` as (N, h, w) float32 on the host, `function` applied to each value."""
     if logits.device.type != "cpu":
-        chosen = torch.tensor(kept, device=logits.device)
-        return to_host(logits.index_select(0, chosen).float().sigmoid())
-    # Piece by piece: shared out among threads, which wait for one another, this takes 0.5 ms on
-    # an idle machine and 40 ms beside a busy process.
+        chosen = logits.index_select(0, torch.tensor(kept, device=logits.device)).float()
+        return to_host(function(chosen) if function else chosen)
+    # In pieces: split over threads, which wait for one another, this takes 0.5 ms on an idle
+    # machine and 40 ms next to a busy process.
     maps = torch.empty((len(kept), *logits.shape[1:]), dtype=torch.float32)
     for result, index in zip(maps, kept.tolist(), strict=True):
         pieces = zip(
             result.view(-1).split(PIECE), logits[index].reshape(-1).split(PIECE), strict=True
         )
         for target, source in pieces:
-            torch.sigmoid(source.float(), out=target)
+            target.copy_(function(source.float()) if function else source)
     return maps.numpy()

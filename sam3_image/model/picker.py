@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,17 +15,24 @@ from transformers import Sam3TrackerModel
 from sam3_image.masks import Detections, LowResMasks
 from sam3_image.model.compatibility import Compatibility
 from sam3_image.model.device import Placement
-from sam3_image.model.encoder import LEVELS, Encoder, Features
+from sam3_image.model.encoder import Encoder, Features
+from sam3_image.model.parts import Parts
 from sam3_image.model.prompts import Pick, Target
 from sam3_image.model.transfer import to_host
+from sam3_image.model.transformers_adapter import LEVELS, decode_masks, with_no_memory
 
-# The name of what a pick returns, where *find* has its concept.
+# The concept of what a pick returns.
 OBJECT = "object"
+
+# Holes of up to so many of the cells of SAM 3's maps are filled, in smaller maps of the same share.
+HOLE, CELLS = 256, 288**2
+# How far above the cut the logits of a filled hole are.
+FILL = np.float32(10)
 
 
 @dataclass(frozen=True)
 class Picker:
-    """The tracker's prompt encoder and mask decoder; `pick` is a pure function of its inputs."""
+    """The tracker's prompt encoder and mask decoder; `pick` depends on its arguments alone."""
 
     tracker: Sam3TrackerModel
     encoder: Encoder
@@ -40,44 +47,52 @@ class Picker:
 
     @torch.inference_mode()
     def pick(self, features: Features, request: Pick, mask_threshold: float) -> Detections:
-        """One instance per target, or three candidates of each, in order and without boxes.
+        """Return one instance per target, or its three candidates, best first; boxes are zeros.
 
-        mask_threshold: probability above which a pixel is in the mask. The score is the model's
-        own estimate of the mask's IoU with the object; `presence` its probability that there is
-        an object. Masks as in `Sam3TrackerProcessor.post_process_masks`: logits are upsampled.
+        mask_threshold: probability above which a pixel is in the mask. Logits are upsampled; before
+        that, small holes are filled where both the request and the reference say so. The score is
+        the model's own estimate of the mask's IoU with the object, clipped to 0–1 where
+        it is not the output of a sigmoid (SAM 3.1); `presence` is the probability that there is an
+        object.
         """
-        logits, scores, presence = self._forward(features, request)
-        objects, candidates = scores.shape
-        maps = logits.reshape(objects * candidates, *logits.shape[-2:])
+        logits, estimates, presence = self._forward(features, request)
+        objects, candidates = estimates.shape
+        # Before they are clipped, which may make them equal.
+        order = np.argsort(-estimates, axis=1, kind="stable")
+        maps = np.take_along_axis(logits, order[..., None, None], axis=1)
+        source = LowResMasks.of_logits(
+            maps.reshape(objects * candidates, *logits.shape[-2:]), mask_threshold, features.size
+        )
+        if self.reference.fill_holes and request.fill_holes:
+            for one in source.values:
+                _fill_holes(one, source.cut)
+        scores = np.take_along_axis(estimates, order, axis=1).clip(0, 1)
         return Detections.of(
             size=features.size,
-            source=LowResMasks(maps, _logit(mask_threshold), features.size),
-            boxes=np.zeros((len(maps), 4), dtype=np.float32),
+            source=source,
+            boxes=np.zeros((len(source), 4), dtype=np.float32),
             scores=scores.reshape(-1),
             presence=np.repeat(presence, candidates),
             concept=OBJECT,
             prompt=np.repeat(np.arange(objects), candidates),
-            candidates=np.tile(np.arange(candidates), objects),
+            candidates=order.reshape(-1),
         )
 
     def _forward(
         self, features: Features, request: Pick
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Mask logits (N, M, h, w), scores (N, M), presence (N,), all float32 on the host."""
-        low, middle, high = self._embeddings(features)
-        grid = high.shape[-2:]
+        """Return mask logits (N, M, h, w), IoU estimates (N, M) and presence (N,) on the host.
+
+        All are float32, for N targets with M candidates each. The estimates of SAM 3.1 may leave
+        0–1.
+        """
+        neck = self.tracker.vision_encoder.neck
+        levels = self.encoder.levels(features, "pick", neck)
+        if self.reference.no_memory or len(neck.fpn_layers) == LEVELS:
+            levels = with_no_memory(self.tracker, levels)
         points, labels, boxes = self._prompts(features.size, request.targets)
-        sparse, dense = self.tracker.prompt_encoder(
-            input_points=points, input_labels=labels, input_boxes=boxes, input_masks=None
-        )
-        logits, scores, _, presence = self.tracker.mask_decoder(
-            image_embeddings=high,
-            image_positional_embeddings=self._positions(grid),
-            sparse_prompt_embeddings=sparse,
-            # Without a mask prompt it is one vector everywhere, so a part serves any resolution.
-            dense_prompt_embeddings=dense[..., : grid[0], : grid[1]].to(self.placement.dtype),
-            multimask_output=request.multimask,
-            high_resolution_features=[low, middle],
+        logits, scores, presence = decode_masks(
+            self.tracker, levels, points, labels, boxes, request.multimask
         )
         return (
             to_host(logits[0].float()),
@@ -85,32 +100,13 @@ class Picker:
             to_host(presence[0, :, 0].float().sigmoid()),
         )
 
-    def _embeddings(self, features: Features) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """As `Sam3TrackerModel.get_image_embeddings`, from features that are there already.
-
-        transformers adds the no-memory embedding to the last level that the neck makes. SAM 3's
-        makes a fourth one, which nothing reads, so there it has no effect; Meta adds it to the
-        third.
-        """
-        neck, decoder = self.tracker.vision_encoder.neck, self.tracker.mask_decoder
-        low, middle, high = self.encoder.levels(features, "pick", neck)
-        if self.reference.no_memory or len(neck.fpn_layers) == LEVELS:
-            high = high + self.tracker.no_memory_embedding.permute(1, 2, 0)[..., None]
-        return decoder.conv_s0(low), decoder.conv_s1(middle), high
-
-    def _positions(self, grid: Sequence[int]) -> torch.Tensor:
-        """Position encoding (1, C, h, w) of the cells' centres, computed in float32."""
-        height, width = grid
-        y = (torch.arange(height, dtype=torch.float32) + 0.5) / height
-        x = (torch.arange(width, dtype=torch.float32) + 0.5) / width
-        centres = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
-        encoded = self.tracker.shared_image_embedding(centres.to(self.placement.device))
-        return encoded.permute(2, 0, 1)[None].to(self.placement.dtype)
-
     def _prompts(
         self, size: tuple[int, int], targets: Sequence[Target]
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        """Points (1, N, p, 2), labels (1, N, p), boxes (1, N, 4) in encoder pixels, float32."""
+        """Return points (1, N, p, 2), labels (1, N, p) and boxes (1, N, 4) in encoder pixels.
+
+        Coordinates are float32; points and labels, or boxes, are None where there are none.
+        """
         side = self.tracker.prompt_encoder.input_image_size
         scale = torch.tensor([side / size[1], side / size[0]])
         points = labels = boxes = None
@@ -123,10 +119,23 @@ class Picker:
         return points, labels, boxes
 
 
-def _logit(probability: float) -> float:
-    """Inverse of the sigmoid; ±infinity at 0 and 1."""
-    if probability <= 0:
-        return -math.inf
-    if probability >= 1:
-        return math.inf
-    return math.log(probability / (1 - probability))
+def head(parts: Parts) -> Picker | None:
+    """What answers `Pick`, if the checkpoint has a tracker."""
+    if parts.tracker is None:
+        return None
+    return Picker(parts.tracker, parts.encoder, parts.placement, parts.reference)
+
+
+def _fill_holes(logits: NDArray[np.float32], cut: float) -> None:
+    """Raise small components of background (h, w) above the cut, in place.
+
+    Background is <= cut. Components are 8-connected, and those at the border count too: so does
+    Meta's predictor on a GPU, and on a CPU only where scikit-image is installed. Here the answer
+    does not depend on the machine.
+    """
+    background = (logits <= cut).view(np.uint8)
+    labels = np.asarray(cv2.connectedComponents(background, connectivity=8)[1], dtype=np.int32)
+    is_hole = np.bincount(labels.ravel()) <= HOLE * logits.size // CELLS
+    is_hole[0] = False  # the foreground
+    if is_hole.any():
+        logits[is_hole.take(labels)] = np.float32(cut) + FILL

@@ -38,7 +38,7 @@ class Find:
 
     concepts: the texts that the model reads; "visual" where only exemplars say what to find.
     boxes: exemplars that narrow every concept, xyxy in pixels of the upright image; may be empty.
-    labels: one per box, 1 for "find more like this", 0 for "exclude what looks like this".
+    labels: one per box: 1 finds more like it, 0 excludes what looks like it.
     """
 
     concepts: tuple[str, ...]
@@ -83,7 +83,7 @@ class Find:
 
 @dataclass(frozen=True)
 class Target:
-    """One object to pick: points on and off it, a box around it, or both.
+    """One object to pick: by points on and off it, a box around it, or both.
 
     points: (x, y) in pixels of the upright image; labels: 1 on the object, 0 off it.
     """
@@ -95,10 +95,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Pick:
-    """One mask per target, or its three candidates where `multimask`, in pixels of one image."""
+    """One mask per target, or its three candidates where `multimask`, in pixels of one image.
+
+    fill_holes: whether small holes are filled as Meta's SAM 3 fills them, where it is the reference
+        (`SAM3_REFERENCE`); False leaves the model's mask as it is.
+    """
 
     targets: tuple[Target, ...]
     multimask: bool
+    fill_holes: bool = True
     name: ClassVar[str] = "pick"
     module: ClassVar[str] = "picker"
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sam3_image.errors import CheckpointError
 from sam3_image.masks import Detections
@@ -22,9 +21,8 @@ from sam3_image.model.cache import TensorCache
 from sam3_image.model.compatibility import DEFAULT_COMPATIBILITY, Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features, ModelInput
-from sam3_image.model.finder import Finder
-from sam3_image.model.picker import Picker
-from sam3_image.model.prompts import Find, Pick
+from sam3_image.model.parts import Parts
+from sam3_image.model.prompts import TASKS, Find, Pick
 from sam3_image.model.texts import Texts
 from sam3_image.model.transfer import to_host
 from sam3_image.model.weights.checkpoint import Checkpoint
@@ -75,29 +73,20 @@ class Segmenter:
             self.architecture.tokens,
             reference,
         )
-        self._finder = Finder(detector, self._texts, self._encoder, placement, reference)
-        self._picker: Picker | None = None
-        # What answers each kind of task.
-        self._heads: dict[type, Any] = {Find: self._finder}
+        # What does not touch the device is the parts' own, and may run on any thread.
+        self.side = self._encoder.side
+        self.prepare = self._encoder.prepare
+        self.batch = self._encoder.batch
+        self.check = self._texts.check
+        tracker = None
         if self.architecture.has_tracker:
             tracker = checkpoint.tracker(weights, detector)
-            self._picker = Picker(tracker, self._encoder, placement, reference)
-            self._heads[Pick] = self._picker
-
-    def side(self, input_size_percent: int) -> int:
-        """Side in pixels of the square that the encoder reads at that percentage."""
-        return self._encoder.side(input_size_percent)
-
-    def check(self, concepts: Sequence[str]) -> None:
-        """Raise InputError for what only the model can refuse: texts of too many tokens."""
-        self._texts.check(concepts)
-
-    def prepare(self, pixels: NDArray[np.uint8], side: int) -> ModelInput:
-        """The host's part of encoding an image, (H, W, 3) uint8 RGB.
-
-        May run on any thread, while the device computes.
-        """
-        return self._encoder.prepare(pixels, side)
+        parts = Parts(detector, tracker, self._encoder, self._texts, placement, reference)
+        # What answers each kind of task, or None where these weights have no part for it.
+        self._heads: dict[type, Any] = {
+            task: import_module(f"sam3_image.model.{task.module}").head(parts)
+            for task in TASKS.values()
+        }
 
     def encode(self, image: ModelInput) -> Features:
         """Features of an image; the same content is encoded only once."""
@@ -107,10 +96,6 @@ class Segmenter:
         """Features of at most `batch(side)` crops of one side; no cache keeps them."""
         return self._encoder.encode_all(crops)
 
-    def batch(self, side: int) -> int:
-        """How many crops go through the encoder together at most."""
-        return self._encoder.batch(side)
-
     def segment(
         self, features: Features, task: Find | Pick, mask_threshold: float = 0.5
     ) -> Detections:
@@ -118,7 +103,10 @@ class Segmenter:
 
         mask_threshold: probability above which a pixel belongs to a mask.
         """
-        return merged([step() for step in self.steps(features, task, mask_threshold)], task)
+        found = []
+        for step in self.steps(features, task, mask_threshold):
+            found.append(step())
+        return merged(found, task)
 
     def steps(
         self, features: Features, task: Find | Pick, mask_threshold: float = 0.5
@@ -127,7 +115,7 @@ class Segmenter:
 
         Between two of them the device may serve another request.
         """
-        head = self._heads.get(type(task))
+        head = self._heads[type(task)]
         if head is None:
             raise CheckpointError(
                 "These weights have no part for task='visual' and refine; use a checkpoint laid "

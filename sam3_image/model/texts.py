@@ -1,4 +1,4 @@
-"""Texts → embeddings: cleaned up, tokenized once, encoded once, kept within a budget."""
+"""Texts → embeddings: cleaned up, tokenized, encoded, and cached within a budget."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sam3_image.errors import InputError, shown
 from sam3_image.model.cache import TensorCache
 from sam3_image.model.compatibility import Compatibility
 
-# Texts whose tokens are kept: what one request checks it also encodes, and little more.
+# How many texts' tokens are cached: a request first checks its texts and then encodes them.
 KEPT_TEXTS = 256
 
 
@@ -26,8 +26,8 @@ KEPT_TEXTS = 256
 class Texts:
     """The text encoder of a detector.
 
-    cache: of embeddings and attention masks, by cleaned text.
-    limit: how many tokens the encoder reads, start and end included (32 for SAM 3).
+    cache: embeddings and masks by cleaned text.
+    limit: number of tokens that the encoder reads, start and end included (32 for SAM 3).
     """
 
     detector: Sam3Model
@@ -37,21 +37,22 @@ class Texts:
     limit: int
     reference: Compatibility
     _tokens: LRUCache[str, Any] = field(default_factory=lambda: LRUCache(KEPT_TEXTS))
-    # A tokenizer keeps its padding as state: used by two threads at once it raises.
+    # A tokenizer stores its padding options as state: two threads at once make it raise.
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def check(self, concepts: Sequence[str]) -> None:
-        """Raise InputError for a text with more tokens than the text encoder reads, or none."""
+        """Raise InputError for a text with too many tokens for the text encoder, or with none."""
         for text in concepts:
             self._read(text)
 
     def embeddings(self, concepts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return embeddings (B, limit, C) of B texts, and bool (B, limit), False for padding."""
-        pairs = [
-            self.cache.get_or_make(self._cleaned(text), partial(self._encode, text))
-            for text in concepts
-        ]
-        embeddings, masks = zip(*pairs, strict=True)
+        """Return embeddings (B, limit, C) of B texts, and which to read: bool (B, limit)."""
+        embeddings, masks = [], []
+        for text in concepts:
+            key = clean(text) if self.reference.clean_text else text
+            embedding, mask = self.cache.get_or_make(key, partial(self._encode, text))
+            embeddings.append(embedding)
+            masks.append(mask)
         return torch.cat(embeddings), torch.cat(masks)
 
     def _encode(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,15 +61,19 @@ class Texts:
         output = self.detector.get_text_features(
             input_ids=tokens.input_ids.to(self.device), attention_mask=mask, return_dict=True
         )
+        if self.reference.mask_token_0:
+            # Meta pads with 0 and takes every 0 for padding, but only after the text encoder. It is
+            # also the id of an "!" that another mark follows with which it does not merge ("!<").
+            mask = mask & (tokens.input_ids != 0).to(self.device)
         return output.pooler_output, mask
 
     def _read(self, text: str) -> Any:
-        """Return the tokens (1, limit) of a text on the host, padded; raises InputError."""
+        """Return the padded tokens (1, limit) of a text, on the host; raises InputError."""
         with self._one_at_a_time:
             known = self._tokens.get(text)
             if known is not None:
                 return known
-            cleaned = self._cleaned(text)
+            cleaned = clean(text) if self.reference.clean_text else text
             if not cleaned:
                 raise InputError(
                     f"The prompt {shown(text)} is blank once entities and control characters are "
@@ -86,14 +91,12 @@ class Texts:
             self._tokens[text] = tokens
             return tokens
 
-    def _cleaned(self, text: str) -> str:
-        return clean(text) if self.reference.clean_text else text
-
 
 def clean(text: str) -> str:
-    """Return `text` with mojibake, ligatures, curly quotes and HTML entities resolved.
+    """Return `text` as Meta's tokenizer prepares it, which transformers' does only in part.
 
-    What CLIP's tokenizer does first and transformers' does not: ftfy, HTML entities twice (for
-    "&amp;eacute;"), and every run of white space as one space. Lower case is left to the tokenizer.
+    ftfy resolves mojibake, ligatures and curly quotes; HTML entities are resolved twice (for
+    "&amp;eacute;"); each run of white space becomes one space; lower case is Python's, which ends
+    a Greek word in ς where the tokenizer's own makes it σ.
     """
-    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()

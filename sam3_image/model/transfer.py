@@ -42,18 +42,19 @@ def resize(pixels: NDArray[np.uint8], side: int) -> torch.Tensor:
     return vision.resize(image, [side, side], antialias=True)
 
 
-def normalise(square: torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
-    """uint8 (1, 3, side, side) in 0…255 → float32 in -1…1 on `device`, planes contiguous."""
+def normalise(squares: torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
+    """uint8 (N, 3, side, side) in 0…255 → float32 in -1…1 on `device`, planes contiguous."""
     device = torch.device(device)
-    values = torch.empty(square.shape, dtype=torch.float32, device=device)
+    values = torch.empty(squares.shape, dtype=torch.float32, device=device)
     if device.type != "cpu":
-        return values.copy_(square.to(device)).sub_(MEAN).div_(STD)
+        return values.copy_(squares.to(device)).sub_(MEAN).div_(STD)
     # Looked up rather than computed, and not by torch, which would share out even this among
     # threads that wait for one another: 1 ms on an idle machine, but 40 ms beside a busy process.
     table = (np.arange(256, dtype=np.float32) - np.float32(MEAN)) / np.float32(STD)
-    planes = cv2.split(_interleaved(square))
-    for plane, target in zip(planes, values[0].numpy(), strict=True):
-        cv2.LUT(plane, table[None], target)
+    for square, result in zip(squares.split(1), values, strict=True):
+        planes = cv2.split(_interleaved(square))
+        for plane, target in zip(planes, result.numpy(), strict=True):
+            cv2.LUT(plane, table[None], target)
     return values
 
 

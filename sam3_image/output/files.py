@@ -19,6 +19,7 @@ from sam3_image.output import png
 from sam3_image.output.canvas import Canvas, Style
 from sam3_image.output.formats import Annotations, ImageInfo
 from sam3_image.output.images import PICTURE_FORMATS, Pixels
+from sam3_image.output.label_map import LabelMap
 from sam3_image.output.options import Output
 
 PNG_TYPE, ZIP_TYPE = "image/png", "application/zip"
@@ -61,7 +62,8 @@ class RenderedFile:
 def render(image: Image, instances: Detections, output: Output) -> RenderedFile:
     """The one file that `output` asks for.
 
-    Its name is `masks.zip`, `mask.png`, `overlay.*`, `cutout.*` or that of the annotation format.
+    Its name is `masks.zip`, `mask.png`, `label_map.png`, `overlay.*`, `cutout.*` or that of the
+    annotation format (`yolo.zip` for one that is several files).
     No instance is a result, too: a ZIP without masks, the untouched image, a black mask, an empty
     list. `image.size` and `instances.size` are the same (height, width).
 
@@ -71,8 +73,12 @@ def render(image: Image, instances: Detections, output: Output) -> RenderedFile:
     if output.return_zip:
         return RenderedFile("masks.zip", ZIP_TYPE, _zip(image, instances, output))
     if output.wants_annotations:
-        made = _annotations(instances, output.annotation_format)
-        return RenderedFile(made.format.file_name, made.format.media_type, made.encode())
+        return _annotation_file(_annotations(instances, output.annotation_format, _info(image)))
+    if output.wants_label_map:
+        labels = LabelMap(instances, output.label_map)
+        for mask in instances.masks():
+            labels.add(mask)
+        return RenderedFile("label_map.png", PNG_TYPE, labels.encode())
     canvas = _canvas(image, instances, output)
     if output.wants_silhouette:
         return RenderedFile("mask.png", PNG_TYPE, png.encode(canvas.silhouette()))
@@ -113,6 +119,22 @@ def _annotations(
     return annotations
 
 
+def _info(image: Image) -> ImageInfo:
+    return ImageInfo(image.size, geo=image.geo)
+
+
+def _annotation_file(annotations: Annotations) -> RenderedFile:
+    """The file of the format, or a ZIP of them where it has several."""
+    known, files = annotations.format, annotations.files()
+    if not known.extra:
+        return RenderedFile(known.file_name, known.media_type, files[known.file_name])
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            _store(archive, name, data, zipfile.ZIP_DEFLATED)
+    return RenderedFile(f"{known.name}.zip", ZIP_TYPE, content.getvalue())
+
+
 def _canvas(image: Image, instances: Detections, output: Output) -> Canvas:
     canvas = Canvas(image.pixels, _style(output))
     for mask in instances.masks():
@@ -126,17 +148,21 @@ def _zip(image: Image, instances: Detections, output: Output) -> bytes:
         canvas = Canvas(image.pixels, _style(output))
     annotations = None
     if output.wants_annotations:
-        annotations = Annotations(instances, output.annotation_format)
+        annotations = Annotations(instances, output.annotation_format, _info(image))
+    labels = LabelMap(instances, output.label_map) if output.wants_label_map else None
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        consumers = [consumer.add for consumer in (canvas, annotations) if consumer]
+        consumers = [consumer.add for consumer in (canvas, annotations, labels) if consumer]
         for index, mask in enumerate(_encoded(_tee(instances.masks(), consumers), image.size)):
             _store(archive, f"mask_{index:03}.png", mask)
         if canvas:
             for name, picture in _pictures(canvas, instances, output):
                 _store(archive, name, picture)
-        if annotations:
-            _store(archive, annotations.format.file_name, annotations.encode())
+        for name, data in annotations.files().items() if annotations else ():
+            _store(archive, name, data)
+        if labels:
+            _store(archive, "label_map.png", labels.encode())
+            _store(archive, "labels.json", labels.legend())
     return content.getvalue()
 
 
@@ -183,8 +209,12 @@ def _encoded(masks: Iterator[Mask], size: tuple[int, int]) -> Iterator[bytes]:
             yield waiting.popleft().result()
 
 
-def _store(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    entry = zipfile.ZipInfo(name, ZIP_DATE)  # stored as it is: a PNG would not get smaller
+def _store(
+    archive: zipfile.ZipFile, name: str, content: bytes, method: int = zipfile.ZIP_STORED
+) -> None:
+    """Add a file, stored as it is unless told otherwise: a PNG would not get smaller."""
+    entry = zipfile.ZipInfo(name, ZIP_DATE)
+    entry.compress_type = method
     entry.create_system = 3  # Unix on every machine, or the bytes would differ
     entry.external_attr = ZIP_MODE
     archive.writestr(entry, content)

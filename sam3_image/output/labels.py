@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -33,7 +33,7 @@ FONT_WEIGHT = 500
 # Longest concept on a label, in font heights; the rest of it is in the annotations.
 LONGEST_LABEL = 20
 
-# Labels stop where they would hide more of the picture than this; the first one always stays.
+# Labels never hide more of the picture than this share of it.
 MOST_HIDDEN = 0.25
 
 # Unicode's classes of characters that are written from right to left.
@@ -62,13 +62,13 @@ def draw_labels(
     lines: Sequence[Outlines],
     colors: Sequence[Color],
 ) -> None:
-    """Draws every instance's outline and box, and its concept and score where there is room.
+    """Draw every instance's outline and box, and its concept and score where there is room.
 
     picture: (H, W, 3) uint8 RGB, drawn on in place.
     lines, colors: `outlines` and colour of each instance.
 
-    Where labels would touch each other, or hide too much of the picture, the ones with the better
-    scores stay.
+    Labels never touch each other, nor hide more than MOST_HIDDEN of the picture: where there is
+    no room for all, those with the better scores are drawn.
     """
     style = Lettering.for_size(instances.size)
     boxes = [_clipped(box, instances.size) for box in instances.boxes]
@@ -81,10 +81,12 @@ def draw_labels(
     wanted = list(zip(instances.concepts, instances.prompts.tolist(), strict=True))
     names = {key: style.name(*key) for key in set(wanted)}
     for index, box in enumerate(boxes):
-        if room <= 0:
+        if room < style.height:  # less than a label of one column
             break
         text = style.label(names[wanted[index]], float(instances.scores[index]))
         wide, high = style.extent(text)
+        if wide * high > room:
+            continue
         place = _free_place(box, (wide, high), instances.size, taken)
         if place is not None:
             room -= wide * high
@@ -106,8 +108,11 @@ class Lettering:
     @classmethod
     def for_size(cls, size: tuple[int, int]) -> Lettering:
         """For a picture of (height, width) pixels."""
-        font = max(SMALLEST_FONT, round((size[0] * size[1]) ** 0.5 * FONT_SHARE))
-        return cls(font=font, stroke=max(1, font // 12), widest=min(size[1], LONGEST_LABEL * font))
+        area = size[0] * size[1]
+        font = max(SMALLEST_FONT, round(area**0.5 * FONT_SHARE))
+        style = cls(font, stroke=max(1, font // 12), widest=min(size[1], LONGEST_LABEL * font))
+        # One label alone may not hide too much of a small picture: its name is shortened instead.
+        return replace(style, widest=min(style.widest, int(MOST_HIDDEN * area) // style.height))
 
     @cached_property
     def face(self) -> cv2.FontFace:
@@ -118,6 +123,11 @@ class Lettering:
     def margin(self) -> int:
         """Between the text and the edge of its label."""
         return max(2, self.font // 4)
+
+    @property
+    def height(self) -> int:
+        """Height of a label in pixels."""
+        return self.font + 2 * self.margin
 
     def name(self, concept: str, prompt: int) -> str:
         """The concept on one line, or the number of its prompt where the font cannot write it."""
@@ -149,7 +159,7 @@ class Lettering:
         _, _, width, _ = cv2.getTextSize(
             (0, 0), text, (0, 0), self.face, self.font, FONT_WEIGHT, cv2.PUT_TEXT_ALIGN_LEFT
         )
-        return width + 2 * self.margin, self.font + 2 * self.margin
+        return width + 2 * self.margin, self.height
 
     def draw(self, picture: Pixels, text: str, place: Rectangle, color: Color) -> None:
         """Draw the label on a plate of `color`, in black or white, whichever reads better."""
@@ -171,7 +181,7 @@ class Lettering:
 
 
 def _clipped(box: NDArray[np.float32], size: tuple[int, int]) -> Rectangle:
-    """Clip a box (xyxy) to the image, leaving at least one pixel at the nearest edge."""
+    """Clip a box (xyxy) to the pixels of the image; at least one pixel of it always remains."""
     height, width = size
     x0, y0, x1, y1 = np.rint(box).astype(np.int64).tolist()
     x0, y0 = min(max(x0, 0), width - 1), min(max(y0, 0), height - 1)

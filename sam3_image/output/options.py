@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from sam3_image.errors import InputError, Options, check_choice
-from sam3_image.output import colors
+from sam3_image.output import colors, label_map
 from sam3_image.output.formats import CHOICES, NONE
 from sam3_image.output.images import PICTURE_FORMATS
 
@@ -19,7 +19,8 @@ class Output(Options):
         picture that `save_overlay` adds is white on black.
     apply_mask: the objects cut out: beside the masks in a ZIP, instead of the overlay otherwise.
     output_format: of overlay and cut-out. Masks are always PNG.
-    annotation_format: in a ZIP `annotations.json`, otherwise that JSON is the result.
+    label_map: in a ZIP `label_map.png` and `labels.json`, otherwise that PNG is the result.
+    annotation_format: in a ZIP one more file or several, otherwise they are the result.
 
     Raises `InputError` for a value out of range and for inputs that do not go together. Whatever
     the first six inputs accept together is accepted: they are those of the drop-in interface.
@@ -62,7 +63,18 @@ class Output(Options):
     annotation_format: str = Field(
         default=NONE,
         json_schema_extra={"enum": list(CHOICES)},
-        description="Add annotations.json to the ZIP; with return_zip false, return the JSON alone",
+        description=(
+            "Add annotations for other tools to the ZIP; with return_zip false, return them alone"
+        ),
+    )
+
+    label_map: str = Field(
+        default=label_map.NONE,
+        json_schema_extra={"enum": list(label_map.CHOICES)},
+        description=(
+            "A PNG whose pixel values are numbers of instances or of concepts, 0 the background; "
+            "the better score wins. In the ZIP with labels.json; with return_zip false, alone"
+        ),
     )
 
     def model_post_init(self, _context: object) -> None:
@@ -70,19 +82,25 @@ class Output(Options):
         check_choice("mask_color", self.mask_color, colors.CHOICES)
         check_choice("output_format", self.output_format, tuple(PICTURE_FORMATS))
         check_choice("annotation_format", self.annotation_format, CHOICES)
+        check_choice("label_map", self.label_map, label_map.CHOICES)
         self._check_together()
 
     @property
     def wants_annotations(self) -> bool:
-        """Whether a JSON is written."""
+        """Whether annotations are written."""
         return self.annotation_format != NONE
+
+    @property
+    def wants_label_map(self) -> bool:
+        """Whether a label map is written."""
+        return self.label_map != label_map.NONE
 
     @property
     def wants_overlay(self) -> bool:
         """Whether the image with tinted objects is written."""
         if self.return_zip:
             return self.save_overlay and not self.mask_only
-        return not (self.mask_only or self.apply_mask or self.wants_annotations)
+        return not self._instead_of_overlay()
 
     @property
     def wants_silhouette(self) -> bool:
@@ -123,7 +141,7 @@ class Output(Options):
         """Without a ZIP there is one result, so only one may be asked for."""
         wanted = self._instead_of_overlay()
         # save_overlay beside mask_only was always accepted by the drop-in interface.
-        if self.save_overlay and (self.apply_mask or self.wants_annotations):
+        if self.save_overlay and wanted not in ([], ["mask_only=true"]):
             wanted.insert(0, "save_overlay=true")
         if len(wanted) > 1:
             raise InputError(
@@ -148,5 +166,6 @@ class Output(Options):
             "mask_only=true": self.mask_only,
             "apply_mask=true": self.apply_mask,
             f"annotation_format={self.annotation_format!r}": self.wants_annotations,
+            f"label_map={self.label_map!r}": self.wants_label_map,
         }
         return [name for name, is_given in given.items() if is_given]

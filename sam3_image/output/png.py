@@ -34,22 +34,28 @@ ADLER_MODULUS = 65521
 BLOCK_BYTES = 1 << 19
 
 
-def encode(pixels: NDArray[np.uint8], threads: int | None = None) -> bytes:
-    """Return a PNG of the picture.
+def encode(pixels: NDArray[np.uint8 | np.uint16], threads: int | None = None) -> bytes:
+    """A PNG of the pixels.
 
-    pixels: (H, W) grayscale, (H, W, 3) RGB or (H, W, 4) RGBA, uint8.
+    pixels: (H, W) grayscale, (H, W, 3) RGB or (H, W, 4) RGBA, uint8; or (H, W) uint16.
     threads: how many compress at the same time; None for one per available core, 8 at most.
     """
     channels = 1 if pixels.ndim == 2 else pixels.shape[-1]
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or channels not in COLOR_TYPES:
+    wide = pixels.dtype == np.uint16 and pixels.ndim == 2
+    if not (
+        wide or (pixels.dtype == np.uint8 and pixels.ndim in (2, 3) and channels in COLOR_TYPES)
+    ):
         raise ValueError(
-            f"a PNG needs uint8 pixels (H, W), (H, W, 3) or (H, W, 4), "
+            f"a PNG needs uint8 pixels (H, W), (H, W, 3) or (H, W, 4), or uint16 (H, W), "
             f"not {pixels.dtype} {pixels.shape}"
         )
     height, width = pixels.shape[:2]
     if not height or not width:
         raise ValueError(f"a PNG needs at least one pixel, not {pixels.shape}")
-    rows = np.ascontiguousarray(pixels).reshape(height, width * channels)
+    if wide:  # the filter works on bytes, the higher one first
+        rows = pixels.astype(">u2").view(np.uint8)
+    else:
+        rows = np.ascontiguousarray(pixels, np.uint8).reshape(height, width * channels)
     step = max(1, BLOCK_BYTES // (rows.shape[1] + 1))
     starts = range(0, height, step)
 
@@ -62,15 +68,16 @@ def encode(pixels: NDArray[np.uint8], threads: int | None = None) -> bytes:
     else:
         with ThreadPoolExecutor(workers) as pool:
             blocks = list(pool.map(block, starts))
-    return _file(width, height, COLOR_TYPES[channels], blocks)
+    return _file(width, height, COLOR_TYPES[channels], blocks, bits=16 if wide else 8)
 
 
 def encode_mask(mask: Mask) -> bytes:
-    """Return an 8-bit grayscale PNG of the whole image, 255 inside the mask and 0 outside.
+    """An 8-bit grayscale PNG of the whole image, 255 inside the mask and 0 outside.
 
-    One thread and well under a megabyte of memory beside the mask: call it from several threads.
+    Equal masks give equal bytes, however large the region is in which they are stored. One thread
+    and well under a megabyte of memory beside the mask: call it from several threads.
     """
-    return _file(mask.size[1], mask.size[0], COLOR_TYPES[1], list(_mask_blocks(mask)))
+    return _file(mask.size[1], mask.size[0], COLOR_TYPES[1], list(_mask_blocks(mask.tight())))
 
 
 def available_cores() -> int:
@@ -143,14 +150,14 @@ def _zeros(count: int) -> Iterator[Deflated]:
         yield _deflate(np.zeros(rest, dtype=np.uint8))
 
 
-def _file(width: int, height: int, color_type: int, blocks: list[Deflated]) -> bytes:
-    """Return a whole PNG, one IDAT chunk per deflated."""
+def _file(width: int, height: int, color_type: int, blocks: list[Deflated], bits: int = 8) -> bytes:
+    """A whole PNG, one IDAT chunk for each block."""
     low, high = 1, 0
     for deflated in blocks:
         # Adler-32 of a concatenation: `low` sums the bytes, `high` sums `low` after each byte.
         high = (high + (deflated.adler >> 16) + deflated.length * (low - 1)) % ADLER_MODULUS
         low = (low + (deflated.adler & 0xFFFF) - 1) % ADLER_MODULUS
-    header = struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
     trailer = DEFLATE_END + struct.pack(">I", high << 16 | low)
     return b"".join(
         (

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import cv2
 import torch
@@ -31,20 +32,18 @@ WORK_BYTES = 24
 ALLOCATOR_SIGNS = ("not enough memory", "can't allocate memory", "DefaultCPUAllocator")
 
 
+@dataclass(eq=False)
 class Claim:
-    """The bytes that one request was promised and has not taken yet."""
+    """The bytes that one request was promised and has not taken yet; made by `MemoryBudget`.
 
-    def __init__(
-        self,
-        budget: MemoryBudget,
-        check: Callable[[], None],
-        waited: Callable[[float], None],
-    ) -> None:
-        """For `MemoryBudget.claim`."""
-        self.bytes = 0
-        self._budget = budget
-        self._check = check
-        self._waited = waited
+    check: raises when the request need not go on; asked while it waits.
+    waited: called with the seconds that the claim had to wait.
+    """
+
+    budget: MemoryBudget
+    check: Callable[[], None]
+    waited: Callable[[float], None]
+    bytes: int = 0
 
     def take(self, needed: int, pixels: int = 0) -> int | None:
         """Claim `needed` bytes more, or what work on so many pixels takes if that is more.
@@ -54,14 +53,14 @@ class Claim:
         number of bytes that there are. Raises what `check` raises.
         """
         start = time.perf_counter()
-        available = self._budget._take(self, self._check, needed, pixels * WORK_BYTES)
+        available = self.budget._take(self, needed, pixels * WORK_BYTES)
         if available is None:
-            self._waited(time.perf_counter() - start)
+            self.waited(time.perf_counter() - start)
         return available
 
     def keep(self, needed: int) -> None:
         """Lower the claim: the rest was taken, or is not needed any more."""
-        self._budget._keep(self, needed)
+        self.budget._keep(self, needed)
 
 
 class MemoryBudget:
@@ -79,11 +78,7 @@ class MemoryBudget:
         check: Callable[[], None] = lambda: None,
         waited: Callable[[float], None] = lambda seconds: None,
     ) -> Iterator[Claim]:
-        """An empty claim, which ends with the block.
-
-        check: raises when the request need not go on; asked while it waits.
-        waited: called with the seconds that a claim had to wait.
-        """
+        """An empty claim, which ends with the block; see `Claim`."""
         claim = Claim(self, check, waited)
         with self._changed:
             self._claims.add(claim)
@@ -94,13 +89,13 @@ class MemoryBudget:
                 self._claims.discard(claim)
                 self._changed.notify_all()
 
-    def _take(self, claim: Claim, check: Callable[[], None], needed: int, later: int) -> int | None:
+    def _take(self, claim: Claim, needed: int, later: int) -> int | None:
         with self._changed:
             # While it waits it holds nothing: two requests that wait for each other's claim would
             # do so forever.
             kept, claim.bytes = claim.bytes, 0
             while True:
-                check()
+                claim.check()
                 others = sum(other.bytes for other in self._claims if other is not claim)
                 # What the others have taken already is counted twice, which errs on the safe side.
                 available = self._available()

@@ -100,16 +100,19 @@ class Service:
 
     # Work in memory
 
-    def submit_open(self, source: ImageData) -> Job[Image]:
+    def submit_open(self, source: ImageData, value_range: str = "auto") -> Job[Image]:
         """Decode an image when its turn comes; see `open`."""
-        return self._submit(lambda job, claim: self._open(source, claim), Report(quiet))
+        return self._submit(
+            lambda job, claim: self._open(source, value_range, claim), Report(quiet)
+        )
 
-    def open(self, source: ImageData) -> Image:
+    def open(self, source: ImageData, value_range: str = "auto") -> Image:
         """The upright pixels of an image, within the limits; raises UserError.
 
-        source: the path of a file, its content, a Pillow image, or RGB uint8 (H, W, 3).
+        source: the path of a file, its content, a Pillow image, or an array.
+        value_range: how more than 8 bits become 8, as the input of `predict()`.
         """
-        return self.submit_open(source).result()
+        return self.submit_open(source, value_range).result()
 
     def submit(
         self, source: ImageData, request: Request, report: Report | None = None
@@ -137,7 +140,9 @@ class Service:
             found = self._segment(source, request, job, claim)
             job.check()
             with job.report.stage("write"):
-                return render(found.image, found.detections, request.output)
+                rendered = render(found.image, found.detections, request.output)
+            _say_result(found, rendered.name, len(rendered.data), job.report)
+            return rendered
 
         return self._submit(work, report or Report(quiet))
 
@@ -214,20 +219,20 @@ class Service:
 
     # The work of one request, on a host thread
 
-    def _open(self, source: ImageData, claim: Claim) -> Image:
+    def _open(self, source: ImageData, value_range: str, claim: Claim) -> Image:
         """Decode within a claim, which then spans the work that comes after it."""
         if isinstance(source, Image):
             claim.take(0, source.size[0] * source.size[1])
             return source
-        return open_any(source, self._limits, claim.take)
+        return open_any(source, self._limits, claim.take, value_range)
 
     def _segment(
         self, source: ImageData, request: Request, job: Job[Any], claim: Claim
     ) -> Instances:
-        report = job.report
+        report, value_range = job.report, request.decoding.value_range
         self.check(request)
         with report.stage("decode"):
-            image = self._open(source, claim)
+            image = self._open(source, value_range, claim)
             # Not after minutes of work.
             request.output.check_size(image.size)
             request.crops.check_size(image.size, self._max_tiles)
@@ -235,7 +240,7 @@ class Service:
         reference = None
         if request.crops.reference_image is not None:
             promised = claim.bytes
-            reference = self._open(request.crops.reference_image, claim)
+            reference = self._open(request.crops.reference_image, value_range, claim)
             claim.keep(promised)
         model = ScheduledModel(self._segmenter, self._device, job)
         return pipeline.segment(image, request, model, report, reference)
@@ -248,7 +253,7 @@ class Service:
             result = save(found.image, found.detections, request.output, folder)
             job.check()  # the caller has left
         report.metrics["timing.total"] = round(job.seconds, 4)
-        _say_result(found, result, report)
+        _say_result(found, result.name, result.stat().st_size, report)
         return FileResult(result, report.metrics)
 
     def _submit(self, work: Callable[[Job[Any], Claim], T], report: Report) -> Job[T]:
@@ -284,13 +289,13 @@ def _take_care(reference: weakref.ref[Service]) -> None:
             return
 
 
-def _say_result(found: Instances, path: Path, report: Report) -> None:
+def _say_result(found: Instances, name: str, size: int, report: Report) -> None:
     best = ", ".join(f"{score:.3f}" for score in found.scores[:SHOWN_SCORES])
     report.say(
         f"Found {len(found)} instance{'' if len(found) == 1 else 's'}"
         + (f", best {best}" if best else "")
     )
-    report.say(f"Wrote {path.name} ({path.stat().st_size} bytes)")
+    report.say(f"Wrote {name} ({size} bytes)")
     times = [
         f"{name.removeprefix('timing.')} {value:.3f} s"
         for name, value in report.metrics.items()

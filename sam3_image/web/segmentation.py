@@ -14,9 +14,10 @@ from sam3_image.decode import Image
 from sam3_image.errors import InputError, shown
 from sam3_image.masks import Selection
 from sam3_image.model import MAX_PROMPTS
-from sam3_image.output import RenderedFile, preview
+from sam3_image.output import Output, RenderedFile, preview, render
 from sam3_image.report import LOG, Report, quiet
 from sam3_image.request import Request
+from sam3_image.web.kept import kept_instances
 from sam3_image.web.ops import Measures
 from sam3_image.web.store import BoundedStore
 
@@ -112,6 +113,17 @@ class AsyncSegmentation:
         rendered = await self._service.submit_rendered(image, request, report)
         self._measures.record(report.metrics)
         return rendered
+
+    async def written(
+        self, image: Image, records: Any, concepts: Any, output: Output
+    ) -> RenderedFile:
+        """The file of instances that a client sends back.
+
+        records, concepts: as `kept_instances` takes them; raises InputError.
+        """
+        output.check_size(image.size)
+        kept = await self.call(kept_instances, image, records, concepts)
+        return await self.call(render, kept.image, kept.detections, output)
 
     async def preview(self, image: Image) -> bytes:
         """A JPEG of the image, scaled down where it is large."""

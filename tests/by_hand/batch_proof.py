@@ -4,7 +4,7 @@
     python -m tests.by_hand.batch_proof cluster PICTURES
     python -m tests.by_hand.batch_proof memory PICTURES
 
-`kills`: one run in peace, then one whose driver and workers are killed with SIGKILL at random
+`kills`: an undisturbed run, then one whose driver and workers are killed with SIGKILL at random
 moments and that is started again each time; the rows of both must be the same, each image once.
 `cluster`: two raylets with ports of their own on this machine; one dies in the middle of the job.
 `memory`: what the workers and the driver hold after every 200 pictures.
@@ -123,9 +123,9 @@ def same(one: Path, other: Path) -> int:
 def kills(options: argparse.Namespace, folder: Path) -> int:
     more = ["--ray"] if options.ray else []
     chance = random.Random(options.seed)
-    print("in peace:", flush=True)
-    finish(start(options.pictures, folder / "peace", "--workers", "2", *more))
-    out = folder / "war"
+    print("undisturbed:", flush=True)
+    finish(start(options.pictures, folder / "undisturbed", "--workers", "2", *more))
+    out = folder / "disturbed"
     for number in range(options.kills):
         whom = "driver" if number % 2 else "worker"
         process = start(options.pictures, out, "--workers", "2", *more)
@@ -148,8 +148,8 @@ def kills(options: argparse.Namespace, folder: Path) -> int:
             process.kill()  # and the driver soon after, so that the next round has work left
         process.communicate()
     finish(start(options.pictures, out, "--workers", "2", *more))
-    print(f"{same(folder / 'peace', out)} rows, the same as in peace, each image once")
-    assert not list(out.glob(".work/marks/*"))
+    print(f"{same(folder / 'undisturbed', out)} rows, the same as undisturbed, each image once")
+    assert not list(out.glob(".work/attempts*"))
     return 0
 
 

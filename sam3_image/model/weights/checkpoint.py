@@ -27,6 +27,7 @@ from sam3_image.model.weights.loading import Weights, WeightsLoader, load, weigh
 from sam3_image.model.weights.source import conversion
 from sam3_image.model.weights.tensor_file import read_entries
 from sam3_image.model.weights.tokenizer import first_line, read_tokenizer
+from sam3_image.shipped import command
 
 # How many faulty weights an error names.
 NAMED = 3
@@ -63,7 +64,7 @@ class Checkpoint:
         if not files:
             raise CheckpointError(
                 f"There is no .safetensors file in {folder}. Fetch the weights again with "
-                "script/download-weights (pickled .pt and .bin files are never loaded)."
+                f"{command('download-weights')} (pickled .pt and .bin files are never loaded)."
             )
         for file in files:
             read_entries(file)
@@ -145,7 +146,7 @@ class Checkpoint:
     def _unusable(self, error: Exception) -> CheckpointError:
         return CheckpointError(
             f"The weights in {self.folder} cannot be loaded: {first_line(error)}. "
-            "Fetch them again with script/download-weights."
+            f"Fetch them again with {command('download-weights')}."
         )
 
 
@@ -154,7 +155,7 @@ def _read_config(folder: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(
             f"{folder} holds no config.json; give SAM3_WEIGHTS a folder laid out as facebook/sam3, "
-            "or fetch one with script/download-weights."
+            f"or fetch one with {command('download-weights')}."
         )
     return read_config(path)
 
@@ -166,7 +167,7 @@ def read_config(path: Path) -> Any:
     except (OSError, ValueError, AttributeError):
         raise CheckpointError(
             f"{path} is not a readable JSON object; fetch the weights again with "
-            "script/download-weights."
+            f"{command('download-weights')}."
         ) from None
     if found not in DETECTORS:
         raise CheckpointError(
@@ -178,7 +179,7 @@ def read_config(path: Path) -> Any:
     except Exception as error:  # whatever a damaged configuration makes transformers raise
         raise CheckpointError(
             f"{path} cannot be read as a SAM 3 configuration: {first_line(error)}. "
-            "Fetch the weights again with script/download-weights."
+            f"Fetch the weights again with {command('download-weights')}."
         ) from None
 
 
@@ -186,11 +187,11 @@ def _refuse(folder: Path, fault: str, names: list[str]) -> None:
     if names:
         raise CheckpointError(
             f"{len(names)} weights in {folder} are {fault}: {listed(names)}. "
-            "Fetch the weights again with script/download-weights."
+            f"Fetch the weights again with {command('download-weights')}."
         )
 
 
-def listed(names: Sequence[str]) -> str:
-    """Name the first few, for use inside messages."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def listed(names: Sequence[str], most: int = NAMED) -> str:
+    """Return the first `most` names and how many more there are, for use in messages."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,16 +1,15 @@
-"""Meta's own checkpoints → folders that we load: safetensors, configuration, tokenizer.
+"""Convert Meta's own checkpoints to folders that load: safetensors, configuration, tokenizer.
 
-The only code that opens a pickle, and it runs by hand, not in the server: it reads tensors alone
+Only this code opens a pickle. It is run by hand, never by the server, and reads nothing but tensors
 (`weights_only`), mapped into memory rather than copied. Every tensor is accounted for: what is
 unknown, missing or of the wrong shape is an error, and nothing is filled with noise.
 """
 
 from __future__ import annotations
 
-import argparse
 import pickle
 import shutil
-import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +27,7 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 
-from sam3_image.errors import CheckpointError, UserError, shown
+from sam3_image.errors import CheckpointError, shown
 from sam3_image.model.architecture import Architecture
 from sam3_image.model.compatibility import META
 from sam3_image.model.device import Placement
@@ -36,7 +35,7 @@ from sam3_image.model.weights import tensor_file
 from sam3_image.model.weights.checkpoint import listed, read_config
 from sam3_image.model.weights.download import add_license, is_for_video
 from sam3_image.model.weights.loading import WeightsLoader
-from sam3_image.model.weights.meta_layout import Layout, layout_of
+from sam3_image.model.weights.meta_layout import Layout, foreign, layout_of, released_names
 from sam3_image.model.weights.tokenizer import CLIP, FILES, find_tokenizer, first_line
 
 DETECTOR = "detector_model."
@@ -44,64 +43,52 @@ DETECTOR = "detector_model."
 # the heads. transformers' detector has weights for it nevertheless.
 UNREAD = "detector_model.vision_encoder.neck.fpn_layers.3."
 UNREAD_OF_TRACKER = "tracker_neck.fpn_layers.3."
+NAMED = 5  # how many tensors at fault an error names
 Tensors = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How every weight of a folder is made, and what became of a file's tensors.
+    """How every weight of a folder is made, and what becomes of a file's tensors.
 
-    make: gives each weight by name. used: names of tensors in the file that go into one.
-    zeros: weights that are in no file of this layout and that no model reads.
+    make: function for each weight, by name. used: names of the tensors that weights are made from.
+    zeros: weights that no file of this layout has and no model reads.
+    copies: number of tensors that are others of the file under a second name.
+    faults: names of tensors by what is wrong with them; empty if the plan can be carried out.
     """
 
     make: Mapping[str, Callable[[], torch.Tensor]]
     used: frozenset[str]
     zeros: Sequence[str]
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="script/convert-weights", description=__doc__)
-    parser.add_argument("file", type=Path, help="Meta's checkpoint: sam3.pt, a fine-tuned one, …")
-    parser.add_argument("folder", type=Path, help="a new folder for the result")
-    parser.add_argument(
-        "--tokenizer",
-        help="a folder that has one, Meta's bpe_simple_vocab_16e6.txt.gz, or a repository on the "
-        f"hub (default: beside the file, else {CLIP})",
-    )
-    parser.add_argument(
-        "--config", type=Path, help="config.json of another size (default: SAM 3's own)"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        print(convert(options.file, options.folder, options.tokenizer, options.config))
-    except UserError as error:
-        print(f"convert-weights: {error}", file=sys.stderr)
-        return 2
-    return 0
+    copies: int
+    faults: Mapping[str, Sequence[str]]
 
 
 def convert(
     file: Path, folder: Path, tokenizer: str | None = None, config: Path | None = None
 ) -> str:
-    """Write what `file` holds to the new `folder`; returns a sentence on what was done.
+    """Convert `file` into the new `folder`; returns a sentence on what was done.
 
     tokenizer: see `find_tokenizer`; None: the one beside the file, else CLIP's from the hub.
     config: a config.json of a `Sam3VideoConfig` or `Sam3Config`; None: SAM 3's own sizes.
-    `folder` appears complete or not at all. Raises CheckpointError.
+    `folder` appears complete or not at all. Raises CheckpointError; where more than a few tensors
+    are at fault, all their names are in a text file beside `folder`.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(f"{folder} is there already; name a new folder.")
-    tensors = _open(file)
+    tensors = _renamed(_open(file))
     layout = layout_of(tensors)
     has_tracker = layout.has_tracker(tensors)
     described = _config(config, layout, has_tracker)
-    plan = _plan(file, tensors, layout, _wanted(described, layout))
+    plan = _plan(tensors, layout, _wanted(described, layout))
+    if any(plan.faults.values()):
+        raise _refusal(file, folder, tensors, layout, plan.faults)
     words = find_tokenizer(tokenizer or _tokenizer_beside(file), Architecture.of(described).tokens)
     _write(folder, described, words, plan)
     said = [f"{folder} is ready: {len(plan.make)} weights from {len(plan.used)} of {len(tensors)}"]
     said.append(f"tensors in the layout of {layout.name}; the others are known and not needed")
+    if plan.copies:
+        said.append(f"; {plan.copies} are copies of others under a second name")
     if plan.zeros:
         said.append(f"; {len(plan.zeros)} weights that no model reads are zero")
     if not has_tracker:
@@ -124,12 +111,13 @@ def _open(file: Path) -> Tensors:
             f"{file} cannot be read as tensors alone ({first_line(error)}). Only files of "
             "torch.save (torch 1.6 or later) that hold nothing but tensors are converted."
         ) from None
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
+    for key in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(
             f"{file} holds {shown(type(content).__name__)}, not tensors by name; give Meta's "
-            "checkpoint, a dictionary of them, alone or under 'model'."
+            "checkpoint, a dictionary of them, alone or under 'model' or 'state_dict'."
         )
     others = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
     if others:
@@ -137,6 +125,12 @@ def _open(file: Path) -> Tensors:
             f"{file} holds more than tensors: {listed(others)}. Save the tensors alone, by name."
         )
     return content
+
+
+def _renamed(tensors: Tensors) -> Tensors:
+    """Return the same tensors by the names that Meta's released files have."""
+    names = released_names(tensors)
+    return {names[name]: tensor for name, tensor in tensors.items()}
 
 
 def _config(path: Path | None, layout: Layout, tracker: bool) -> Any:
@@ -183,8 +177,8 @@ def _wanted(config: Any, layout: Layout) -> Tensors:
     }
 
 
-def _plan(file: Path, tensors: Tensors, layout: Layout, wanted: Tensors) -> Plan:
-    """Find what makes each weight; raises CheckpointError that names every tensor at fault."""
+def _plan(tensors: Tensors, layout: Layout, wanted: Tensors) -> Plan:
+    """Find the tensors that each weight is made from, and those at fault."""
     make: dict[str, Callable[[], torch.Tensor]] = {}
     used: set[str] = set()
     missing: list[str] = []
@@ -206,16 +200,59 @@ def _plan(file: Path, tensors: Tensors, layout: Layout, wanted: Tensors) -> Plan
                 shapes = ", ".join(str(tuple(tensor.shape)) for tensor in found)
                 misshapen.append(f"{source.names[0]} {shapes}")
     unknown = [name for name in tensors if name not in used and not layout.drops(name)]
-    faults = {"missing": missing, "unknown": unknown, "of an unexpected shape": misshapen}
-    if any(faults.values()):
-        said = "; ".join(
-            f"{fault}: {listed(sorted(set(names)))}" for fault, names in faults.items() if names
+    copies = _copies(tensors, unknown)
+    faults = {
+        "missing": sorted(set(missing)),
+        "unknown": sorted(set(unknown) - copies),
+        "of an unexpected shape": sorted(misshapen),
+    }
+    return Plan(make, frozenset(used), zeros, len(copies), faults)
+
+
+def _copies(tensors: Tensors, names: Sequence[str]) -> set[str]:
+    """Return those of `names` whose tensor the file has under another name as well.
+
+    All values are equal, and so are module and parameter at the end of both names, as far as both
+    have them: tensors of equal values alone may be constants that training did not touch.
+    """
+    others = defaultdict(list)
+    for name in tensors.keys() - set(names):
+        *_, module, parameter = ("", *name.split("."))
+        others[parameter].append((module, tensors[name]))
+
+    def is_copy(name: str) -> bool:
+        *_, module, parameter = ("", *name.split("."))
+        return any(
+            module in ("", other_module) and torch.equal(tensors[name], other)
+            for other_module, other in others[parameter]
+            if tensors[name].dtype == other.dtype
         )
-        raise CheckpointError(
-            f"{file} was not converted. Of the layout of {layout.name} are {said}. Give a "
-            "checkpoint of SAM 3 as Meta's code saves it, and --config if its sizes are others."
-        )
-    return Plan(make, frozenset(used), zeros)
+
+    return {name for name in names if is_copy(name)}
+
+
+def _refusal(
+    file: Path, folder: Path, tensors: Tensors, layout: Layout, faults: Mapping[str, Sequence[str]]
+) -> CheckpointError:
+    """Return the error that names a few tensors of each fault, after writing all to a file."""
+    if what := foreign(tensors):
+        return CheckpointError(f"{file} was not converted: it seems to be {what}.")
+    said = "; ".join(f"{fault}: {listed(names, NAMED)}" for fault, names in faults.items() if names)
+    where = ""
+    if any(len(names) > NAMED for names in faults.values()):
+        path = folder.with_name(folder.name + ".faults.txt")
+        lines = [f"{fault}: {name}\n" for fault, names in faults.items() for name in names]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(lines))
+            where = f" {path} lists all of them."
+        except OSError:  # the few that are named must do
+            pass
+    return CheckpointError(
+        f"{file} was not converted. It seems to be in the layout of {layout.name}, of which are "
+        f"{said}.{where} Give a checkpoint of SAM 3 as Meta's code saves it, and --config if its "
+        "sizes are others."
+    )
 
 
 def _shape(make: Callable[[], torch.Tensor]) -> torch.Size | None:
@@ -266,7 +303,3 @@ def _write_small(folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase) 
 
 def _tokenizer_beside(file: Path) -> str:
     return str(file.parent) if any((file.parent / name).is_file() for name in FILES) else CLIP
-
-
-if __name__ == "__main__":
-    sys.exit(main())

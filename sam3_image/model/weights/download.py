@@ -1,4 +1,4 @@
-"""`facebook/sam3` → `weights/sam3`: fetched with a progress bar, resumed, ready to bake in.
+"""`facebook/sam3` → a folder: fetched with a progress bar, resumed, ready to bake in.
 
 What is stored is what images use, at half the size: weights in bfloat16 without the parts that
 only video needs, one safetensors file, configuration, tokenizer, and the SAM License beside it.
@@ -6,12 +6,10 @@ only video needs, one safetensors file, configuration, tokenizer, and the SAM Li
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import torch
@@ -19,35 +17,27 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import Sam3TrackerModel
 
-from sam3_image.errors import UserError
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.loading import FLOAT32_PARTS, weight_files
-from sam3_image.model.weights.source import BAKED, REPOSITORY, fetch, token_of
+from sam3_image.model.weights.source import REPOSITORY, fetch, token_of
 
 LICENSE_PAGE = "https://github.com/facebookresearch/sam3/blob/main/LICENSE"
 TRACKER = "tracker_model."
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(prog="script/download-weights", description=__doc__)
-    parser.add_argument("--output", type=Path, default=BAKED, help="folder (default weights/sam3)")
-    parser.add_argument(
-        "--repository", default=REPOSITORY, help="Hugging Face repository (default %(default)s)"
-    )
-    options = parser.parse_args(arguments)
+def download(folder: Path, repository: str = REPOSITORY) -> str:
+    """Fetch a repository and store what images use of it; returns a sentence on what was done.
+
+    HF_TOKEN is the token to fetch it with. A download that was interrupted is resumed. Raises
+    CheckpointError.
+    """
     # Beside the target, so that an interrupted download is found again, and on the same disk.
-    raw = options.output.with_name(options.output.name + ".download")
-    try:
-        fetch(options.repository, token_of(os.environ), raw)
-        store(raw, options.output)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    raw = folder.with_name(folder.name + ".download")
+    fetch(repository, token_of(os.environ), raw)
+    store(raw, folder)
     shutil.rmtree(raw)
-    size = Checkpoint.open(options.output).bytes_on_disk
-    print(f"{options.output} is ready ({size / 1e9:.2f} GB).")
-    return 0
+    size = Checkpoint.open(folder).bytes_on_disk
+    return f"{folder} is ready ({size / 1e9:.2f} GB)."
 
 
 def store(raw: Path, folder: Path) -> None:
@@ -84,7 +74,7 @@ def is_for_video(name: str) -> bool:
 
 
 def _wanted(raw: Path) -> dict[str, torch.Tensor]:
-    """Return the weights that images use, by name, in the dtype they are stored in."""
+    """The weights that images use, by name, in the dtype they are stored in."""
     kept = {}
     for file in weight_files(raw):
         with safe_open(file, framework="pt") as weights:
@@ -95,7 +85,3 @@ def _wanted(raw: Path) -> dict[str, torch.Tensor]:
                 exact = name.startswith(tuple(TRACKER + part for part in FLOAT32_PARTS))
                 kept[name] = tensor if exact else tensor.to(torch.bfloat16)
     return kept
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -29,6 +29,7 @@ from sam3_image.model.device import Placement
 from sam3_image.model.weights.low_precision import can_stay, compute_in
 from sam3_image.model.weights.products import is_lowered, lower
 from sam3_image.model.weights.tensor_file import Entry, read_entries
+from sam3_image.shipped import command
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -63,13 +64,13 @@ def weight_files(folder: Path) -> list[Path]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(
             f"{index} is not a readable index of safetensors files; fetch the weights again with "
-            "script/download-weights."
+            f"{command('download-weights')}."
         ) from None
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
             raise CheckpointError(
                 f"{index} names the file {shown(name)}, which is not in that folder. Copy all "
-                "parts of the checkpoint, or fetch them again with script/download-weights."
+                f"parts of the checkpoint, or fetch them again with {command('download-weights')}."
             )
     return [folder / name for name in names]
 

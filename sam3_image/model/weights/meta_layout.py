@@ -1,4 +1,4 @@
-"""Which tensor of a Meta checkpoint a weight of transformers comes from, in each layout."""
+"""Which tensors of Meta's checkpoints, in each of their layouts, a weight is made from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ import torch
 
 from sam3_image.model.weights.meta_names import PARTS, Part
 
+# Prefixes that other programs put before every name: DistributedDataParallel, torch.compile,
+# Lightning.
+WRAPPERS = ("module.", "_orig_mod.", "model.")
+# Meta's internal names of the two halves → those of the released files.
+INTERNAL = (("sam3_model.", "detector."), ("sam2_predictor.", "tracker."))
+# How names begin in files of other models, and what these are.
+FOREIGN = {
+    "detector_model.": "in transformers' own names, which load unconverted: put it into a folder "
+    "with its config.json and tokenizer",
+    "image_encoder.": "a checkpoint of SAM or SAM 2, which are other models",
+    "vision_encoder.": "one half of SAM 3 in transformers' own names, which load unconverted: put "
+    "it into a folder with its config.json and tokenizer",
+}
 # Tables that follow from the sizes, and the projections of points as exemplars, which no released
 # interface of SAM 3 takes.
 DROPPED = (
@@ -22,10 +35,9 @@ POINT_KINDS = 4
 
 @dataclass(frozen=True)
 class TensorRecipe:
-    """Where a weight comes from: names of Meta's tensors, and what makes one weight of them.
+    """The names of the tensors in Meta's file that a weight is made from, and the function for it.
 
-    `make` only views and joins: it works on the meta device too, and reads nothing but a few
-    small tensors.
+    `make` only views and joins them: it works on the meta device too, and reads only small tensors.
     """
 
     names: tuple[str, ...]
@@ -34,12 +46,12 @@ class TensorRecipe:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which Meta's code names the tensors of a file.
+    """One of the ways in which Meta's code names the tensors of a file.
 
-    respelled: beginnings of names as in `sam3.pt` → here; the first that fits.
+    respelled: prefixes of names in `sam3.pt` → in this layout; the first match counts.
     dropped: patterns of names, as in the file, of tensors that no model of transformers has.
     has_memory: whether the video half has the shapes of transformers' classes.
-    iou_is_sigmoid: whether the mask decoder's estimate of IoU goes through a sigmoid.
+    iou_is_sigmoid: whether the mask decoder's estimate of IoU is the output of a sigmoid.
     """
 
     name: str
@@ -49,16 +61,16 @@ class Layout:
     iou_is_sigmoid: bool = True
 
     def source(self, name: str) -> TensorRecipe:
-        """Say where the weight `name` of a `Sam3VideoModel` comes from."""
+        """Return where the weight `name` of a `Sam3VideoModel` comes from."""
         found = _source(name)
         return TensorRecipe(tuple(self._spelled(meta) for meta in found.names), found.make)
 
     def drops(self, name: str) -> bool:
-        """Whether the tensor `name` of a file has nothing to give to any of our models."""
+        """Return whether no model of ours needs the tensor `name` of a file."""
         return any(re.search(pattern, name) for pattern in self.dropped)
 
     def has_tracker(self, names: Collection[str]) -> bool:
-        """Whether a file with tensors of those names holds the half for task='visual'."""
+        """Return whether a file with these names holds the half for task='visual'."""
         return self._spelled("tracker.sam_mask_decoder.iou_token.weight") in names
 
     def _spelled(self, name: str) -> str:
@@ -80,13 +92,14 @@ SAM31 = Layout(
     dropped=(
         *DROPPED,
         r"^detector\.backbone\.vision_backbone\.propagation_convs\.",
-        # Tracking of many objects at once, which transformers has no class for.
-        r"^tracker\.model\.(?!interactiv)",
+        # Tracking of many objects at once, which transformers has no class for, and
+        # interactive_obj_ptr_proj and interactive_mask_downsample, which only video needs.
+        r"^tracker\.model\.(?!interactive_sam_|interactivity_no_mem_embed$)",
     ),
     has_memory=False,
     iou_is_sigmoid=False,
 )
-# What Meta's training code saves of the image model: the same without the first word.
+# What Meta's training code saves of the image model: the same names without `detector.`.
 TRAINED = Layout(
     "SAM 3 as its training saves it",
     respelled=(("detector.", ""), ("tracker.", "inst_interactive_predictor.model.")),
@@ -94,15 +107,46 @@ TRAINED = Layout(
 )
 
 
+def released_names(names: Collection[str]) -> dict[str, str]:
+    """Map each name in a file to its name in Meta's released files, without what wraps it.
+
+    A name that would become another's stays as it is.
+    """
+    wrapped = ""
+    while prefix := next(
+        (w for w in WRAPPERS if all(name.startswith(wrapped + w) for name in names)), ""
+    ):
+        wrapped += prefix
+    found = {name: name.removeprefix(wrapped) for name in names}
+    rules = list(INTERNAL)
+    is_31 = any(".interactive_" in name for name in names)
+    if not is_31:  # in SAM 3 the video half has no module of that name
+        rules += [("tracker.model.", "tracker.")]
+    for old, new in rules:
+        taken = set(found.values())
+        for name, own in found.items():
+            renamed = new + own.removeprefix(old)
+            if own.startswith(old) and renamed not in taken:
+                found[name] = renamed
+    return found
+
+
+def foreign(names: Collection[str]) -> str:
+    """Say what a file that is not Meta's SAM 3 seems to be; empty if its names do not tell."""
+    return next(
+        (what for start, what in FOREIGN.items() if any(n.startswith(start) for n in names)), ""
+    )
+
+
 def layout_of(names: Collection[str]) -> Layout:
-    """Recognise the layout of a file by the names of its tensors."""
+    """Return the layout of a file with these names, as `released_names` gives them."""
     if any(name.startswith(("tracker.model.", NECK_OF_31)) for name in names):
         return SAM31
     return SAM3 if any(name.startswith("detector.") for name in names) else TRAINED
 
 
 def _source(name: str) -> TensorRecipe:
-    """Say where a weight comes from, with the names of `sam3.pt`."""
+    """Return where a weight comes from, in the names of `sam3.pt`."""
     part = next(part for part in PARTS if name.startswith(part.ours))
     if name == "tracker_model.prompt_encoder.point_embed.weight":
         kinds = (f"{part.meta}point_embeddings.{kind}.weight" for kind in range(POINT_KINDS))

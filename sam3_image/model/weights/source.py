@@ -17,11 +17,9 @@ from huggingface_hub import errors as hub_errors
 
 from sam3_image.errors import CheckpointError, shown
 from sam3_image.settings import Settings
+from sam3_image.shipped import DEMO, DEMO_NAME, command, default_weights
 
 REPOSITORY = "facebook/sam3"
-ROOT = Path(__file__).resolve().parents[3]
-BAKED = ROOT / "weights" / "sam3"
-DEMO = ROOT / "weights" / "demo"
 # What the image classes read. The repository also holds Meta's own format, a pickle.
 FILES = ("*.safetensors", "*.json", "*.txt", "LICENSE*")
 
@@ -46,56 +44,77 @@ class WeightsSource:
     @property
     def is_demo(self) -> bool:
         """Whether this is the demo checkpoint, which knows drawn shapes only."""
-        return self.folder is not None and self.folder.resolve() == DEMO
+        return self.folder is not None and self.folder.resolve() == DEMO.resolve()
 
     @classmethod
     def of(cls, settings: Settings) -> WeightsSource:
-        """SAM3_WEIGHTS, else `weights/sam3`, else the hub with a token; raises CheckpointError."""
+        """The weights that the settings name; raises CheckpointError.
+
+        That is "demo", a folder or a repository. Without a name: `default_weights()` where it is
+        there, else the hub with a token.
+        """
         named = settings.weights
         token = settings.token or hub.get_token()
         if named:
-            folder = Path(named).expanduser()
-            if folder.is_dir():
-                return cls(folder=folder)
-            if folder.is_file():
-                raise CheckpointError(
-                    f"SAM3_WEIGHTS is {shown(named)}, a file; it must be a folder. "
-                    f"{conversion(folder)}"
-                )
-            if is_repository(named):
-                return cls(folder=None, repository=named, token=token)
-            raise CheckpointError(
-                f"SAM3_WEIGHTS is {shown(named)}, which is neither a folder here nor a Hugging "
-                f"Face repository such as {REPOSITORY}. Check the spelling."
-            )
-        if BAKED.is_dir():
-            return cls(folder=BAKED)
+            return cls._named(named, token)
+        folder = default_weights()
+        if folder.is_dir():
+            return cls(folder=folder)
         if token:
             return cls(folder=None, token=token)
         raise CheckpointError(
-            "There are no weights. Either run script/download-weights (fetches "
-            f"{REPOSITORY} into weights/sam3), or set HF_TOKEN to the token of an account that "
-            f"has access to {REPOSITORY}, or set SAM3_WEIGHTS to a folder (weights/demo is a "
-            "small one that knows drawn shapes)."
+            f"There are no weights. Either run {command('download-weights')} (fetches "
+            f"{REPOSITORY} into {_readable(folder)}), or set HF_TOKEN to the token of an account "
+            f"that has access to {REPOSITORY}, or set SAM3_WEIGHTS to a folder "
+            f"(SAM3_WEIGHTS={DEMO_NAME} is a small one that knows drawn shapes)."
         )
+
+    @classmethod
+    def _named(cls, named: str, token: str | None) -> WeightsSource:
+        if named == DEMO_NAME:
+            return cls(folder=DEMO)
+        folder = Path(named).expanduser()
+        if folder.is_dir():
+            return cls(folder=folder)
+        if folder.is_file():
+            raise CheckpointError(
+                f"The weights are {shown(named)}, a file; they must be a folder. "
+                f"{conversion(folder)}"
+            )
+        # A folder of ours is called like that, and no account on the hub.
+        if is_repository(named) and not named.startswith("weights/"):
+            return cls(folder=None, repository=named, token=token)
+        raise CheckpointError(
+            f"The weights are {shown(named)}, which is neither {DEMO_NAME!r}, nor a folder here "
+            f"({shown(str(Path.cwd()), 200)}), nor a Hugging Face repository such as "
+            f"{REPOSITORY}. Check the spelling."
+        )
+
+
+def _readable(folder: Path) -> str:
+    """A folder as a person would write it: from here, else from home."""
+    for start, sign in ((Path.cwd(), ""), (Path.home(), "~/")):
+        if folder.is_relative_to(start):
+            return f"{sign}{folder.relative_to(start)}"
+    return str(folder)
 
 
 def conversion(file: Path) -> str:
     """Say how to make a folder that loads from a checkpoint in one file."""
     folder = f"weights/{file.stem}"
     return (
-        f"If it is Meta's checkpoint, convert it once: script/convert-weights {file} {folder} "
-        f"(then SAM3_WEIGHTS={folder})."
+        f"If it is Meta's checkpoint, convert it once: {command('convert-weights')} {file} "
+        f"{folder} (then SAM3_WEIGHTS={folder})."
     )
 
 
 def token_of(environment: Mapping[str, str]) -> str | None:
-    """Return the Hugging Face token: HF_TOKEN, else the one that `hf auth login` has stored."""
+    """The Hugging Face token: HF_TOKEN, else the one that `hf auth login` has stored."""
     return environment.get("HF_TOKEN", "").strip() or hub.get_token()
 
 
 def locate(source: WeightsSource) -> Path:
-    """Return the folder with the weights; fetches them first, with a progress bar, if necessary."""
+    """The folder with the weights, which are fetched first if necessary, with a progress bar."""
     return source.folder or fetch(source.repository, source.token)
 
 
@@ -105,7 +124,7 @@ def fetch(
     folder: Path | None = None,
     patterns: Sequence[str] = FILES,
 ) -> Path:
-    """Download what is missing of a repository, resuming; returns the folder.
+    """Download what is missing of a repository and return the folder; resumes.
 
     folder: where to; None for the hub's own cache. patterns: of the files' names.
     Raises CheckpointError.
@@ -122,7 +141,7 @@ def fetch(
 
 
 def _reason(error: Exception, repository: str, token: str | None) -> str:
-    """Return why a download failed and what to do, as the end of a sentence."""
+    """Why a download failed and what to do, as the end of a sentence."""
     page = f"https://huggingface.co/{repository}"
     if isinstance(error, hub_errors.GatedRepoError):
         if token:
@@ -155,7 +174,7 @@ def _reason(error: Exception, repository: str, token: str | None) -> str:
             f"the files cannot be written ({error.strerror}): free space, or choose another folder"
         )
     return (
-        "the hub cannot be reached: check the network, or copy the weights into weights/sam3 on a "
+        "the hub cannot be reached: check the network, or copy the folder of the weights from a "
         "machine that has one"
     )
 

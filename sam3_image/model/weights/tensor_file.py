@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from sam3_image.errors import CheckpointError, shown
+from sam3_image.shipped import command
 
 # The format's names of dtypes. Its 8-bit floats are missing: SAM 3 is never stored in them.
 DTYPES = {
@@ -64,7 +65,7 @@ def read_entries(path: Path) -> list[Entry]:
     if size != promised:
         raise CheckpointError(
             f"{path} has {size} bytes, but its header promises {promised}: the download is "
-            "incomplete or damaged. Fetch it again with script/download-weights."
+            f"incomplete or damaged. Fetch it again with {command('download-weights')}."
         )
     reached = begin
     for entry in entries:
@@ -114,7 +115,7 @@ def _header(path: Path) -> tuple[int, int, dict[str, Any]]:
     if not isinstance(header, dict):
         raise CheckpointError(
             f"{path} is not a safetensors file, or its start is damaged. "
-            "Fetch it again with script/download-weights."
+            f"Fetch it again with {command('download-weights')}."
         )
     return size, 8 + length, header
 
@@ -139,5 +140,5 @@ def _entry(path: Path, name: str, fields: Any, begin: int) -> Entry:
 
 def _damaged(path: Path, fault: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} is damaged: {fault}. Fetch it again with script/download-weights."
+        f"{path} is damaged: {fault}. Fetch it again with {command('download-weights')}."
     )

@@ -11,6 +11,7 @@ from transformers import CLIPTokenizer
 
 from sam3_image.errors import CheckpointError, shown
 from sam3_image.model.weights.source import fetch, is_repository, token_of
+from sam3_image.shipped import command
 
 # Any of these says that a folder holds a tokenizer.
 FILES = ("tokenizer.json", "vocab.json")
@@ -30,14 +31,14 @@ def read_tokenizer(folder: Path) -> CLIPTokenizer:
         raise CheckpointError(
             f"There is no tokenizer in {folder} ({' or '.join(FILES)}). Copy the tokenizer files "
             f"of facebook/sam3 or of {CLIP} into it, or fetch the weights again with "
-            "script/download-weights."
+            f"{command('download-weights')}."
         )
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"The tokenizer in {folder} cannot be loaded ({first_line(error)}). "
-            "Fetch the weights again with script/download-weights."
+            f"Fetch the weights again with {command('download-weights')}."
         ) from None
 
 

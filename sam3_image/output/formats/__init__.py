@@ -1,6 +1,6 @@
 """Instances → files that other tools load. One module here is one format; no list names them.
 
-`annotations.schema.json` describes the JSON files of coco, rle and polygon.
+`annotations.schema.json` describes the JSON files of coco, coco_polygon, rle and polygon.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from typing import Any
 
@@ -20,7 +21,17 @@ from sam3_image.output.formats.base import (
     facts,
 )
 
-__all__ = ["CHOICES", "FORMATS", "NONE", "AnnotationFormat", "Annotations", "ImageInfo", "schema"]
+__all__ = [
+    "CHOICES",
+    "DATASETS",
+    "FORMATS",
+    "NONE",
+    "AnnotationFormat",
+    "Annotations",
+    "ImageInfo",
+    "dataset",
+    "schema",
+]
 
 NONE = "none"
 
@@ -33,10 +44,12 @@ def _formats() -> dict[str, AnnotationFormat]:
 
 FORMATS = _formats()
 CHOICES = (NONE, *FORMATS)
+# Those that many images can share.
+DATASETS = tuple(name for name, known in FORMATS.items() if known.dataset)
 
 
 def schema() -> Record:
-    """The JSON schema (draft 2020-12) that files of the formats coco, rle and polygon follow."""
+    """The JSON schema (draft 2020-12) of the formats coco, coco_polygon, rle and polygon."""
     text = resources.files(__name__).joinpath("annotations.schema.json").read_text("utf-8")
     loaded: Record = json.loads(text)
     return loaded
@@ -63,6 +76,36 @@ class Annotations:
         """The content of the file: JSON values, or text."""
         return self.format.document(self._image, self._records, categories(self._instances))
 
-    def encode(self) -> bytes:
-        """The file."""
-        return self.format.dump(self.document())
+    def files(self) -> dict[str, bytes]:
+        """The files by name: one, and those that the format has besides."""
+        files = {self.format.file_name: self.format.dump(self.document())}
+        if self.format.extra:
+            files |= self.format.extra(categories(self._instances))
+        return files
+
+
+def dataset(
+    annotation_format: str,
+    images: Iterable[tuple[ImageInfo, Detections]],
+    concepts: Sequence[str] = (),
+) -> Iterator[tuple[str, bytes]]:
+    """The files of one dataset over many images: (name, content) in pieces.
+
+    annotation_format: a name of `DATASETS`. images: taken one at a time, each under a file name
+    and an id of its own. concepts: in the order in which the dataset numbers them; others get the
+    next numbers as they come.
+
+    Pieces of one name follow each other and are one file, so a large file is never whole in memory.
+    Raises InputError for two images whose file names differ in their ending alone, or not at all.
+    """
+    known = FORMATS[annotation_format]
+    if known.dataset is None:
+        raise ValueError(annotation_format)
+    recorded = (
+        (
+            image,
+            [known.record(facts(found, index), found.mask(index)) for index in range(len(found))],
+        )
+        for image, found in images
+    )
+    return known.dataset(recorded, concepts)

@@ -6,13 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from sam3_image.masks import Mask, rle
-from sam3_image.output.formats.base import VERSION, AnnotationFormat, ImageInfo, Record
+from sam3_image.output.formats.base import (
+    VERSION,
+    AnnotationFormat,
+    Categories,
+    ImageInfo,
+    Images,
+    Pieces,
+    Record,
+    dump_json,
+    number,
+    numbered,
+)
 
 
-def _record(facts: Record, mask: Mask) -> Record:
+def annotation(facts: Record, mask: Mask, segmentation: Any) -> Record:
+    """What COCO says about an instance, but for the numbers that its document gives it."""
     x0, y0, x1, y1 = mask.box
     return {
-        "segmentation": rle.encode(mask),
+        "segmentation": segmentation,
         "area": mask.area,
         "bbox": [x0, y0, x1 - x0, y1 - y0],  # zeros where the mask has no pixel
         "iscrowd": 0,
@@ -20,27 +32,59 @@ def _record(facts: Record, mask: Mask) -> Record:
     }
 
 
-def _document(image: ImageInfo, records: Sequence[Any], categories: dict[str, int]) -> Record:
+def _record(facts: Record, mask: Mask) -> Record:
+    return annotation(facts, mask, rle.encode(mask))
+
+
+def _info() -> Record:
+    return {"description": "SAM 3 instances", "version": VERSION}
+
+
+def _image(image: ImageInfo) -> Record:
     height, width = image.size
+    return {"id": image.id, "file_name": image.file_name, "width": width, "height": height}
+
+
+def _categories(categories: Categories) -> list[Record]:
+    return [{"id": key, "name": name, "supercategory": ""} for name, key in categories.items()]
+
+
+def _numbered(image: ImageInfo, records: Sequence[Any], categories: Categories, first: int) -> Any:
+    return [
+        {
+            "id": key,
+            "image_id": image.id,
+            "category_id": categories[record["concept"]],
+            **record,
+        }
+        for key, record in enumerate(records, start=first)
+    ]
+
+
+def document(image: ImageInfo, records: Sequence[Any], categories: Categories) -> Record:
+    """The document of one image. Annotations count from 1: evaluation takes 0 for "no match"."""
     return {
-        "info": {"description": "SAM 3 instances", "version": VERSION},
+        "info": _info(),
         "licenses": [],
-        "images": [
-            {"id": image.id, "file_name": image.file_name, "width": width, "height": height}
-        ],
-        "categories": [
-            {"id": number, "name": name, "supercategory": ""} for name, number in categories.items()
-        ],
-        "annotations": [
-            {
-                "id": number,  # from 1: evaluation takes 0 for "no match"
-                "image_id": image.id,
-                "category_id": categories[record["concept"]],
-                **record,
-            }
-            for number, record in enumerate(records, start=1)
-        ],
+        "images": [_image(image)],
+        "categories": _categories(categories),
+        "annotations": _numbered(image, records, categories, 1),
     }
 
 
-FORMAT = AnnotationFormat("coco", "COCO (run lengths)", _record, _document)
+def dataset(images: Images, concepts: Sequence[str]) -> Pieces:
+    """One document of many images, the annotations of each image as a piece."""
+    name, known, listed, count = "annotations.json", numbered(concepts), [], 0
+    yield name, b'{"info":' + dump_json(_info()) + b',"licenses":[],"annotations":['
+    for image, records in images:
+        listed.append(_image(image))
+        number(known, records)
+        made = dump_json(_numbered(image, records, known, count + 1))[1:-1]
+        if made:
+            yield name, (b"," if count else b"") + made
+        count += len(records)
+    rest = dump_json({"images": listed, "categories": _categories(known)})
+    yield name, b"]," + rest[1:]
+
+
+FORMAT = AnnotationFormat("coco", "COCO (run lengths)", _record, document, dataset=dataset)

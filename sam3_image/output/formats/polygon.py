@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sam3_image.masks import Mask, polygons
-from sam3_image.output.formats.base import AnnotationFormat, ImageInfo, Record
+from sam3_image.output.formats.base import AnnotationFormat, Categories, ImageInfo, Record
 from sam3_image.output.formats.rle import instance_list
 
 
@@ -19,7 +19,7 @@ def _record(facts: Record, mask: Mask) -> Record:
     return {**facts, "area": mask.area, "polygons": parts}
 
 
-def _document(image: ImageInfo, records: Sequence[Any], _: dict[str, int]) -> Record:
+def _document(image: ImageInfo, records: Sequence[Any], _: Categories) -> Record:
     return instance_list("polygon", image, records)
 
 

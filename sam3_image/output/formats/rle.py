@@ -7,7 +7,7 @@ from typing import Any
 
 from sam3_image.masks import Mask
 from sam3_image.masks import rle as run_lengths
-from sam3_image.output.formats.base import VERSION, AnnotationFormat, ImageInfo, Record
+from sam3_image.output.formats.base import VERSION, AnnotationFormat, Categories, ImageInfo, Record
 
 
 def instance_list(name: str, image: ImageInfo, records: Sequence[Record]) -> Record:
@@ -25,7 +25,7 @@ def _record(facts: Record, mask: Mask) -> Record:
     return {**facts, "area": mask.area, "rle": run_lengths.encode(mask)}
 
 
-def _document(image: ImageInfo, records: Sequence[Any], _: dict[str, int]) -> Record:
+def _document(image: ImageInfo, records: Sequence[Any], _: Categories) -> Record:
     return instance_list("rle", image, records)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 from fastapi import Request as HttpRequest
@@ -11,9 +10,11 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.datastructures import FormData, UploadFile
 
 from sam3_image.decode import Image
-from sam3_image.errors import ImageError, InputError, shown
+from sam3_image.errors import ImageError, InputError, choices, shown
+from sam3_image.masks import rle
 from sam3_image.output import PALETTE
 from sam3_image.request import Request
+from sam3_image.shipped import EXAMPLE
 from sam3_image.web.guard import too_long
 from sam3_image.web.json_text import parse_json
 from sam3_image.web.problems import STATUSES
@@ -21,8 +22,6 @@ from sam3_image.web.routes import BoundedRoute, client_router
 from sam3_image.web.segmentation import KnownImage
 from sam3_image.web.state import Server, ServerState
 from sam3_image.web.store import GoneError
-
-EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "shapes.png"
 
 
 class PageRoute(BoundedRoute):
@@ -45,6 +44,7 @@ async def about(server: Server) -> dict[str, Any]:
         # A browser that still sends a large file may not hear why it was refused.
         "max_upload_bytes": settings.max_upload_bytes,
         "too_long": too_long(settings),
+        **_offered(),
     }
 
 
@@ -76,7 +76,7 @@ async def segment(http: HttpRequest, server: Server) -> Response:
 
     scores: not rounded, so that filtering them gives exactly what a threshold would give.
     """
-    image, request = await _asked(http, server)
+    image, request, _ = await _asked(http, server)
     instances = await server.segmentation.segment(image, request)
     annotations = await server.segmentation.call(instances.annotations, "rle")
     return JSONResponse(
@@ -92,9 +92,16 @@ async def segment(http: HttpRequest, server: Server) -> Response:
 async def file(http: HttpRequest, server: Server) -> Response:
     """The file that `predict()` gives.
 
-    The body is {picture, inputs}, or a form of image, inputs and perhaps reference_image.
+    The body is {picture, inputs}, or a form of image, inputs and perhaps reference_image. With
+    {picture, instances, concepts, inputs} the file is of the instances given, without asking the
+    model; inputs are then those of the output alone.
     """
-    made = await server.segmentation.file(*await _asked(http, server))
+    image, request, body = await _asked(http, server)
+    if "instances" in body:
+        kept, concepts = body["instances"], body.get("concepts")
+        made = await server.segmentation.written(image, kept, concepts, request.output)
+    else:
+        made = await server.segmentation.file(image, request)
     return Response(
         made.data,
         media_type=made.media_type,
@@ -102,8 +109,22 @@ async def file(http: HttpRequest, server: Server) -> Response:
     )
 
 
-async def _asked(http: HttpRequest, server: ServerState) -> tuple[Image, Request]:
-    """The image and the request in a body; raises InputError and GoneError."""
+def _offered() -> dict[str, Any]:
+    """Which of `predict()`'s inputs the page can offer here."""
+    inputs = Request.inputs()
+    return {
+        "tasks": choices(inputs["task"]),
+        "formats": [name for name in choices(inputs["annotation_format"]) if name != "none"],
+        "label_maps": [name for name in choices(inputs["label_map"]) if name != "none"],
+        "mask_prompts": "mask_image" in inputs,
+    }
+
+
+async def _asked(http: HttpRequest, server: ServerState) -> tuple[Image, Request, dict[str, Any]]:
+    """The image and the request in a body, and the body itself ({} for a form).
+
+    Raises InputError and GoneError.
+    """
     if http.headers.get("content-type", "").startswith("multipart/form-data"):
         async with http.form() as form:
             inputs = _inputs(parse_json("inputs", form.get("inputs", "{}")))
@@ -111,14 +132,18 @@ async def _asked(http: HttpRequest, server: ServerState) -> tuple[Image, Request
                 reference = await _sent(server, form, "reference_image")
                 inputs["reference_image"] = reference.image.pixels
             request = Request.from_inputs(**inputs)
-            return (await _sent(server, form, "image")).image, request
+            return (await _sent(server, form, "image")).image, request, {}
     body = parse_json("The body", await http.body())
     if not isinstance(body, dict):
         raise InputError(f"The body is {shown(body)}; send an object with picture and inputs.")
     inputs = _inputs(body.get("inputs"))
     if inputs.get("reference_image") is not None:  # known by its id, as the image is
         inputs["reference_image"] = server.images.get(inputs["reference_image"]).pixels
-    return server.images.get(body.get("picture")), Request.from_inputs(**inputs)
+    image = server.images.get(body.get("picture"))
+    if isinstance(inputs.get("mask_image"), dict):  # run lengths, as /api/segment gives them
+        counts = str(inputs["mask_image"].get("counts"))
+        inputs["mask_image"] = rle.decode(counts, image.size).full()
+    return image, Request.from_inputs(**inputs), body
 
 
 async def _sent(server: ServerState, form: FormData, name: str) -> KnownImage:

@@ -1,9 +1,35 @@
-// The server's routes. Every failure is thrown as an Error whose message is for the person.
+// The server's routes. Every failure is thrown as an Error: its `title` says what went wrong in a
+// person's terms, its message is the server's own sentence.
 
-// A fragment is never sent to a server, so the token may be part of the address.
-const token = new URLSearchParams(location.hash.slice(1)).get("token");
+const KEY = "sam3-token";
 
-export const authorized = token !== null;
+let fileOf = () => undefined;
+let askForToken = async () => false;
+let token = fromAddress() ?? sessionStorage.getItem(KEY);
+
+// A fragment is never sent to a server, but it stands in the address bar and in the history.
+function fromAddress() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given === null) return null;
+  history.replaceState(null, "", location.pathname + location.search);
+  sessionStorage.setItem(KEY, given);
+  return given;
+}
+
+export function hasToken() {
+  return token !== null;
+}
+
+export function useToken(given) {
+  token = given;
+  sessionStorage.setItem(KEY, given);
+}
+
+// files(id) → the file of an image, to be sent again; ask() → whether a new token was given.
+export function prepare({ files, ask }) {
+  fileOf = files;
+  askForToken = ask;
+}
 
 async function request(path, options = {}) {
   const headers = new Headers(options.headers);
@@ -13,13 +39,28 @@ async function request(path, options = {}) {
     answer = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("The server cannot be reached: check that it still runs, and try again.");
+    throw refusal("The server cannot be reached.", "Check that it still runs, and try again.");
   }
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
-  const error = new Error(body.message ?? `The server answered ${answer.status}; its log says why.`);
-  error.status = answer.status;
+  const sentence = body.message ?? `The server answered ${answer.status}; its log says why.`;
+  const error = refusal(titleOf(answer.status, path), sentence, answer.status);
+  if (answer.status === 401 && (await askForToken(error))) return request(path, options);
   throw error;
+}
+
+export function refusal(title, sentence, status) {
+  return Object.assign(new Error(sentence), { title, status });
+}
+
+function titleOf(status, path) {
+  if (status === 401) return "This server asks for a token.";
+  if (status === 413) return "This file is too large for the server.";
+  if (status === 422 && path === "/api/pictures") return "This file cannot be opened as an image.";
+  if (status === 422) return "The server does not accept this question.";
+  if (status === 429) return "The server is busy: try again in a moment.";
+  if (status === 503) return "The server is short of memory.";
+  return "The server failed on this.";
 }
 
 function post(path, body, signal) {
@@ -48,27 +89,29 @@ export async function preview(id, signal) {
   return (await request(`/api/pictures/${id}/preview`, { signal })).blob();
 }
 
-// pictures: the one that is asked about and, where there is one, that of the reference. What the
-// server has let go (410) is sent again, once.
-async function asked(path, pictures, inputs, signal) {
-  const body = { picture: pictures[0].id, inputs };
+// What the server has let go (410) is sent again, once.
+async function asked(path, body, signal) {
   try {
     return await post(path, body, signal);
   } catch (error) {
     if (error.status !== 410) throw error;
-    for (const { file } of pictures) await upload(file, signal);
+    for (const id of [body.picture, body.inputs.reference_image].filter(Boolean)) {
+      await upload(fileOf(id), signal);
+    }
     return post(path, body, signal);
   }
 }
 
 // → {annotations, scores, metrics}
-export async function segment(pictures, inputs, signal) {
-  return (await asked("/api/segment", pictures, inputs, signal)).json();
+export async function segment(picture, inputs, signal) {
+  return (await asked("/api/segment", { picture, inputs }, signal)).json();
 }
 
-// → {name, blob}
-export async function file(pictures, inputs) {
-  const answer = await asked("/api/file", pictures, inputs);
+// The file of instances: as /api/segment gives them, less what was discarded. concepts: names in the
+// order of their classes. output: output inputs of predict(). → {name, blob}
+export async function file(picture, instances, concepts, output, signal) {
+  const body = { picture, instances, concepts, inputs: output };
+  const answer = await asked("/api/file", body, signal);
   const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition"))[1];
   return { name, blob: await answer.blob() };
 }

@@ -1,0 +1,210 @@
+"""Everything that touches the inside of transformers' SAM 3, with the reason at each place.
+
+Its public calls do the whole way from an image to results each time. Ours keep features between
+requests and replace the slowest part, so they call modules and read attributes that transformers
+does not promise to keep. Whoever moves to another version of transformers checks this file.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
+
+# A neck makes four levels (4, 2, 1 and ½ × the patch grid); no head reads the last.
+LEVELS = 3
+
+
+def first_levels(neck: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The levels of a `Sam3VisionNeck` that are read: (1, C, s·h, s·w) for s = 4, 2, 1.
+
+    Its own forward also makes the fourth one, and position encodings of all.
+    """
+    levels = []
+    for layer in neck.fpn_layers[:LEVELS]:
+        levels.append(layer(hidden))
+    return tuple(levels)
+
+
+def position_encoding(detector: Any, level: torch.Tensor) -> torch.Tensor:
+    """The position encoding of a feature level (1, C, h, w), of the same shape."""
+    neck = detector.vision_encoder.neck
+    encoding: torch.Tensor = neck.position_encoding(level.shape, level.device, level.dtype)
+    return encoding
+
+
+def geometry_tokens(
+    detector: Any, level: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (1, n + 1, C) of n exemplar boxes and which of them are valid (1, n + 1).
+
+    The model itself runs the geometry encoder only when boxes are given, and at every call.
+    level: the lowest one of the detector's neck. boxes: (1, n, 4) cxcywh in 0–1; labels: (1, n).
+    """
+    output = detector.geometry_encoder(
+        box_embeddings=boxes,
+        box_mask=torch.ones_like(labels, dtype=torch.bool),
+        box_labels=labels,
+        img_feats=(level,),
+        img_pos_embeds=(position_encoding(detector, level),),
+    )
+    return output.last_hidden_state, output.attention_mask
+
+
+def run_heads(
+    detector: Any, levels: tuple[torch.Tensor, ...], tokens: torch.Tensor, valid: torch.Tensor
+) -> Any:
+    """A `Sam3ImageSegmentationOutput` for B prompts about one image.
+
+    levels: of `first_levels`. tokens, valid: (B, t, C) and (B, t) of texts and exemplars.
+    """
+    position = position_encoding(detector, levels[-1])
+    spread = tuple([level.expand(len(tokens), -1, -1, -1) for level in levels])
+    return detector(
+        # The heads read only the lowest level's position encoding, and drop a fourth level.
+        vision_embeds=Sam3VisionEncoderOutput(
+            fpn_hidden_states=(*spread, spread[-1]), fpn_position_encoding=(position,) * 4
+        ),
+        text_embeds=BaseModelOutputWithPooling(pooler_output=tokens),
+        attention_mask=valid,
+    )
+
+
+def with_no_memory(tracker: Any, levels: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The tracker's feature levels with the no-memory embedding added to the lowest.
+
+    transformers adds it to the neck's last level. In SAM 3 that is a fourth one, which nothing
+    reads, so it has no effect; Meta adds it to the third.
+    """
+    low, middle, high = levels
+    return low, middle, high + tracker.no_memory_embedding.permute(1, 2, 0)[..., None]
+
+
+def decode_masks(
+    tracker: Any,
+    levels: tuple[torch.Tensor, ...],
+    points: torch.Tensor | None,
+    labels: torch.Tensor | None,
+    boxes: torch.Tensor | None,
+    multimask: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mask logits (1, N, M, h, w), IoU estimates (1, N, M) and object logits (1, N, 1).
+
+    For N targets with M candidates each. `Sam3TrackerModel` itself takes prompts for its full
+    resolution only, and makes the features anew where they are not given in its own form.
+    points: (1, N, p, 2), labels: (1, N, p), boxes: (1, N, 4) xyxy, in pixels of the encoder's input
+    at full resolution, float32; None where there are none.
+    """
+    low, middle, high = levels
+    sparse, dense = tracker.prompt_encoder(
+        input_points=points, input_labels=labels, input_boxes=boxes, input_masks=None
+    )
+    height, width = high.shape[-2:]
+    logits, scores, _, presence = tracker.mask_decoder(
+        image_embeddings=high,
+        image_positional_embeddings=_cell_positions(tracker, high),
+        sparse_prompt_embeddings=sparse,
+        # Without a mask prompt all its vectors are equal, so a part serves any resolution.
+        dense_prompt_embeddings=dense[..., :height, :width].to(high.dtype),
+        multimask_output=multimask,
+        high_resolution_features=[
+            tracker.mask_decoder.conv_s0(low),
+            tracker.mask_decoder.conv_s1(middle),
+        ],
+    )
+    return logits, scores, presence
+
+
+def _cell_positions(tracker: Any, level: torch.Tensor) -> torch.Tensor:
+    """The position encoding (1, C, h, w) of the centres of a level's cells, computed in float32.
+
+    Stands in for `get_image_wide_positional_embeddings`, which knows the full resolution only.
+    """
+    height, width = level.shape[-2:]
+    y = (torch.arange(height, dtype=torch.float32) + 0.5) / height
+    x = (torch.arange(width, dtype=torch.float32) + 0.5) / width
+    centres = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
+    encoded = tracker.shared_image_embedding(centres.to(level.device))
+    return encoded.permute(2, 0, 1)[None].to(level.dtype)
+
+
+# The ViT's rotary attention: transformers computes cosines and sines in each of 32 layers at every
+# call, and rotates queries and keys in nine passes over memory. Here the tables are made once per
+# token grid, and a pair of channels is one complex number, so that the rotation is one
+# multiplication. The results are equal bit for bit, at an eighth of the time on a CPU.
+
+
+class RotaryTables(nn.Module):
+    """Stands in for the `rotary_emb` of every ViT layer: one table per token grid.
+
+    Positions follow `Sam3ViTLayer.precompute_positions`: a grid of any size spans the window that
+    the frequencies were trained on, so global layers keep their meaning at other resolutions.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        """Take frequencies and position rule from a `Sam3ViTLayer`, one of those to be served."""
+        super().__init__()
+        self._rotary: nn.Module = type(layer.rotary_emb)(layer.config)
+        self._positions = layer.precompute_positions
+        self._config = copy.copy(layer.config)
+        self._tables: dict[tuple[int, torch.device], torch.Tensor] = {}
+
+    def forward(self, hidden: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
+        """Phases (h·w, 1, head_dim / 2) complex64 for `hidden` (B, h, w, C), h = w."""
+        side = hidden.shape[1]
+        key = (side, hidden.device)
+        if key not in self._tables:
+            self._config.image_size = side * self._config.patch_size
+            positions = self._positions(self._config, window_size=0).to(hidden.device)
+            cosine, sine = self._rotary.to(hidden.device)(hidden, positions)
+            # Each frequency is there twice, once for either channel of a pair.
+            self._tables[key] = torch.complex(cosine[0, :, ::2], sine[0, :, ::2])[:, None]
+        return self._tables[key]
+
+
+class RotaryAttention(nn.Module):
+    """Stands in for `Sam3ViTRoPEAttention`, with its weights; reads phases of `RotaryTables`."""
+
+    def __init__(self, original: Any) -> None:
+        """Take over the projections of a `Sam3ViTRoPEAttention`."""
+        super().__init__()
+        self.q_proj, self.k_proj = original.q_proj, original.k_proj
+        self.v_proj, self.o_proj = original.v_proj, original.o_proj
+        self.heads: int = original.num_attention_heads
+
+    def forward(
+        self, hidden_states: torch.Tensor, position_embeddings: torch.Tensor, **_: Any
+    ) -> tuple[torch.Tensor, None]:
+        """Self-attention within each of B windows; `hidden_states` (B, h, w, C) in and out."""
+        windows, height, width, _channels = hidden_states.shape
+        shape = (windows, height * width, self.heads, -1)
+        query = rotate(self.q_proj(hidden_states).view(shape), position_embeddings)
+        key = rotate(self.k_proj(hidden_states).view(shape), position_embeddings)
+        value = self.v_proj(hidden_states).view(shape)
+        attended = F.scaled_dot_product_attention(
+            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        )
+        return self.o_proj(attended.transpose(1, 2).reshape(hidden_states.shape)), None
+
+
+def rotate(values: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
+    """Turn each pair of channels of (B, n, heads, d) by `phases` (n, 1, d / 2) complex64.
+
+    Computed in float32 and returned in the dtype of `values`, as in transformers'
+    `apply_rotary_pos_emb_2d`.
+    """
+    pairs = torch.view_as_complex(values.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * phases).flatten(-2).to(values.dtype)
+
+
+def install_rotary(backbone: Any) -> None:
+    """Replace tables and attention of a `Sam3ViTModel` in place; weights stay where they are."""
+    tables = RotaryTables(backbone.layers[0])
+    for layer in backbone.layers:
+        layer.rotary_emb = tables
+        layer.attention = RotaryAttention(layer.attention)
