@@ -371,4 +371,6 @@ def test_a_hostile_crowd_costs_eight_honest_clients_nothing(
             assert [answer for answers in asked for answer in answers] == [alone] * 40
         assert memory.memory_info().rss - before < GROWTH_BYTES
         assert {status for status in statuses if status >= 500} == set()
+        own.process.send_signal(signal.SIGTERM)
+        assert own.process.wait(30) == 0, "webhooks that hang do not keep the server"
         assert "Traceback" not in own.log()
