@@ -1,7 +1,7 @@
 """What Cog serves: declares the inputs, calls the package, returns one file.
 
 `cog build` reads this file without running it, so every default, bound and description below is
-a plain literal (`tests/test_cog_static.py` holds the rules).
+a plain literal (`tests/unit/test_cog_static.py` holds the rules).
 """
 
 import os
@@ -74,6 +74,10 @@ class Predictor(BasePredictor):
         prompts: Optional[List[str]] = Input(
             default=None, description="Up to 16 concepts in one request, instead of prompt"
         ),
+        thresholds: Optional[str] = Input(
+            default=None,
+            description="JSON, one threshold per entry of prompts, instead of threshold: [0.5,0.3,...]",
+        ),
         boxes: Optional[str] = Input(
             default=None,
             description="JSON, [[x0,y0,x1,y1],...] in pixels of the upright image. concept: exemplars; visual: one object per box",
@@ -105,6 +109,11 @@ class Predictor(BasePredictor):
             ge=0.0,
             le=1.0,
             description="Drop an instance whose mask overlaps a better one by more than this IoU, across all prompts",
+        ),
+        nms_scope: str = Input(
+            default="all",
+            choices=["all", "concept"],
+            description="Where nms_iou_threshold looks for better ones: all prompts, or each concept",
         ),
         max_instances: Optional[int] = Input(
             default=None, ge=1, description="Keep only the best N instances"
@@ -195,6 +204,7 @@ class Predictor(BasePredictor):
                 mask_color=mask_color,
                 task=task,
                 prompts=prompts,
+                thresholds=thresholds,
                 boxes=boxes,
                 box_labels=box_labels,
                 points=points,
@@ -202,6 +212,7 @@ class Predictor(BasePredictor):
                 multimask_output=multimask_output,
                 mask_threshold=mask_threshold,
                 nms_iou_threshold=nms_iou_threshold,
+                nms_scope=nms_scope,
                 max_instances=max_instances,
                 min_area=min_area,
                 fill_holes=fill_holes,

@@ -30,8 +30,8 @@ class BuildWithFiles(build_py):
         (target / "predictor" / ".cog").mkdir(parents=True)
         shutil.copy(ROOT / "predict.py", target / "predictor")
         sys.path.insert(0, str(ROOT))  # an isolated build does not see this folder
-        from cog_schema.openapi import document
-        from cog_schema.signature import read_signature
+        from tools.cog_schema.openapi import document
+        from tools.cog_schema.signature import read_signature
 
         source = (ROOT / "predict.py").read_text(encoding="utf-8")
         schema = target / "predictor" / ".cog" / "openapi_schema.json"

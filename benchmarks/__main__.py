@@ -27,9 +27,9 @@ from benchmarks.around import HUGE, KINDS, LARGE, SIDES, SMALL, STAGES, Case, In
 from benchmarks.measure import Spread
 from benchmarks.table import Row
 from benchmarks.whole import Setup, Whole
-from demo_checkpoint.drawing import draw
-from demo_checkpoint.scenes import random_scene
 from sam3_image.decode import available_memory
+from tools.demo_checkpoint.drawing import draw
+from tools.demo_checkpoint.scenes import random_scene
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "weights" / "demo"

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from demo_checkpoint.drawing import draw
-from demo_checkpoint.measure import deepest_point
-from demo_checkpoint.prompts import PromptMix, sample_prompt
-from demo_checkpoint.scenes import label_map, random_scene
 from sam3_image.masks import Detections
 from sam3_image.model import Checkpoint, Find, Pick, Placement, Segmenter, Target
 from sam3_image.settings import Settings
 from sam3_image.shipped import DEMO
+from tools.demo_checkpoint.drawing import draw
+from tools.demo_checkpoint.measure import deepest_point
+from tools.demo_checkpoint.prompts import PromptMix, sample_prompt
+from tools.demo_checkpoint.scenes import label_map, random_scene
 
 THRESHOLD = 0.5
 ASKED_OF_A_SCENE = 3  # two searches and a click

@@ -18,12 +18,12 @@ from pathlib import Path
 from benchmarks import measure
 from benchmarks.measure import Spread
 from benchmarks.table import Row
-from demo_checkpoint.drawing import draw
-from demo_checkpoint.scenes import random_scene
 from sam3_image.output import available_cores
 from sam3_image.request import Request
 from sam3_image.serving import Service
 from sam3_image.settings import Settings
+from tools.demo_checkpoint.drawing import draw
+from tools.demo_checkpoint.scenes import random_scene
 
 DEMO = Path(__file__).resolve().parent.parent / "weights" / "demo"
 PROMPTS = ("red circle", "star")

@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks import pictures
 from benchmarks.measure import Spread
 from benchmarks.table import Row
-from tests.cog_server import REPOSITORY, CogServer, data_url, free_port
+from tests.helpers.cog_server import REPOSITORY, CogServer, data_url, free_port
 
 CLIENTS = (1, 2, 8, 16)
 DEVICES = (None, 25, 40, 120)  # milliseconds of the stand-in; None is the demo checkpoint

@@ -20,8 +20,8 @@ import numpy as np
 from PIL.TiffImagePlugin import TiffImageFile
 
 from sam3_image.decode import Limits, decode
-from tests.peak_memory import status
-from tests.tiff_writer import Layout, write
+from tests.helpers.peak_memory import status
+from tests.helpers.tiff_writer import Layout, write
 
 SIZE = (3000, 4000)
 ROUNDS = 5

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import Sam3ImageProcessor, Sam3Processor, Sam3VideoConfig, Sam3VideoModel
 
-from demo_checkpoint.tokenizer import build_tokenizer
 from sam3_image.model import store
+from tools.demo_checkpoint.tokenizer import build_tokenizer
 
 
 def single(keep: Path) -> Path:

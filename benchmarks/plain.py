@@ -21,8 +21,8 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 from transformers import Sam3Model, Sam3Processor
 
-from demo_checkpoint.as_meta import masked_box, set_epsilon, text_inputs
-from demo_checkpoint.as_meta import post_process as post_process_as_meta
+from tools.demo_checkpoint.as_meta import masked_box, set_epsilon, text_inputs
+from tools.demo_checkpoint.as_meta import post_process as post_process_as_meta
 
 GREEN = (0, 255, 0)
 
@@ -44,7 +44,7 @@ def load(
 ) -> Plain:
     """Return the model in `folder` on a device, ready to predict.
 
-    as_meta: call it as `demo_checkpoint.as_meta` says, not as transformers' documentation does.
+    as_meta: call it as `tools.demo_checkpoint.as_meta` says, not as transformers' pages do.
     """
     model = Sam3Model.from_pretrained(folder, dtype=dtype).to(device).eval()
     if as_meta:

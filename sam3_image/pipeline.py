@@ -6,6 +6,8 @@ change it.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -68,6 +70,8 @@ def segment(
         found = _find_in_crops(image, request, task, runner, model.queries, report, reference)
     else:
         found = _whole_image(image, task, runner, model.queries, report)
+    if isinstance(task, Find):
+        _say_how_near(task, found, found.best or runner.best, report)
     if crops.refine:
         with report.stage("refine"):
             # Refining changes neither scores nor order, so nothing is refined only to be dropped.
@@ -142,6 +146,17 @@ def _find_in_crops(
 def _counts(found: Detections, task: Find) -> NDArray[np.int64]:
     """How many instances of each concept there are."""
     return np.bincount(found.prompts, minlength=len(task.concepts))
+
+
+def _say_how_near(task: Find, found: Detections, best: Mapping[int, float], report: Report) -> None:
+    """Say the best score of each concept of which nothing is above its threshold."""
+    counts = _counts(found, task)
+    for index, score in sorted(best.items()):
+        threshold = task.thresholds[index]
+        if not counts[index] and score <= threshold:
+            rounded = math.floor(score * 1000) / 1000  # up, it might look like enough
+            report.say(f"Best {shown(task.names[index])} {rounded}, not above {threshold}")
+            report.metrics[f"best_score_{index}"] = round(score, 6)
 
 
 def _warn_of_crowd(

@@ -85,12 +85,12 @@ class Report:
         finally:
             seconds = time.perf_counter() - start
             seconds -= float(self.metrics.get(QUEUE, 0.0)) - float(waited)
-            self.add(f"timing.{name}", max(seconds, 0.0))
+            self._add(f"timing.{name}", max(seconds, 0.0))
 
     def waited(self, seconds: float) -> None:
         """Add seconds in which the request could do nothing but wait for others."""
-        self.add(QUEUE, seconds)
+        self._add(QUEUE, seconds)
 
-    def add(self, key: str, seconds: float) -> None:
+    def _add(self, key: str, seconds: float) -> None:
         """Add seconds to a metric."""
         self.metrics[key] = round(float(self.metrics.get(key, 0.0)) + seconds, 4)

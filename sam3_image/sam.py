@@ -218,7 +218,7 @@ class Sam:
         model = self._model
         if model is None:
             raise UserError(CLOSED)
-        model.check(request.prompts.concepts)
+        model.check_texts(request.prompts.concepts)
         with self._memory.claim() as claim:
             value_range = request.decoding.value_range
             decoded = open_any(

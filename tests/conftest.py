@@ -10,12 +10,12 @@ import pytest
 from playwright.sync_api import Browser
 
 from sam3_image.decode import silence_libtiff
-from tests import client_scenes
-from tests.browser import Visit, chromium
-from tests.client_scenes import Scene
-from tests.cog_server import REPOSITORY, CogServer
-from tests.roboflow_sdk import SdkProcess
-from tests.web_server import WebServer
+from tests.helpers import client_scenes
+from tests.helpers.browser import Visit, chromium
+from tests.helpers.client_scenes import Scene
+from tests.helpers.cog_server import REPOSITORY, CogServer
+from tests.helpers.roboflow_sdk import SdkProcess
+from tests.helpers.web_server import WebServer
 
 DEMO = REPOSITORY / "weights" / "demo"
 

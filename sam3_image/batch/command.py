@@ -169,8 +169,11 @@ def _request_lines(inputs: Mapping[str, Any], weights: Path, is_demo: bool) -> l
     parts += [
         f"{name}: {shown(value)}"
         for name, value in inputs.items()
-        if name not in ("prompt", "prompts", "threshold", "reference_image")
+        if name not in ("prompt", "prompts", "threshold", "reference_image") and value != "auto"
     ]
+    if inputs.get("value_range", "auto") == "auto":
+        # For a series that is to be compared, a person would want one range: LOW,HIGH.
+        parts.append("value_range: auto (each image of more than 8 bits has a range of its own)")
     parts += [f"weights: {weights}{' (the demo checkpoint: drawn shapes only)' if is_demo else ''}"]
     lines = ["; ".join(parts)]
     for prompt in prompts:
@@ -180,11 +183,6 @@ def _request_lines(inputs: Mapping[str, Any], weights: Path, is_demo: bool) -> l
                 f"{prompt!r} is searched as one prompt, comma and all; for several, say "
                 f"--prompts {several}"
             )
-    if "value_range" in known and inputs.get("value_range", "auto") == "auto":
-        lines.append(
-            "value_range: auto, so each image of more than 8 bits gets a range of its own; for a "
-            "series that is to be compared, give --value-range LOW,HIGH"
-        )
     return lines
 
 

@@ -66,7 +66,7 @@ def drive(
         while task.working:
             task.take()
             task.give()
-            lock.check()
+            lock.require_held()
             watch(task.totals)
         task.give_up()
     except OSError as error:
@@ -89,10 +89,10 @@ class _Drive:
         self.idle: list[int] = []
         # Each worker's future, and its shard: None while it loads the model.
         self.busy: dict[Future[WorkerAnswer], tuple[int, Shard | None]] = {}
-        self.attempts = Attempts.load(job.folder)
+        self.attempts = Attempts.of(job.folder)
         self.schedule = Schedule(items, self.attempts, pool.size)
         for worker in range(pool.size):
-            self.busy[pool.load(worker)] = worker, None
+            self.busy[pool.start_worker(worker)] = worker, None
 
     @property
     def shards(self) -> list[Shard]:
@@ -132,7 +132,7 @@ class _Drive:
             self.attempts.in_hand = [shard.uris for shard in in_hand]
             self.attempts.save(self.job.folder)
         for worker, shard in given:
-            self.busy[self.pool.run(worker, shard)] = worker, shard
+            self.busy[self.pool.submit(worker, shard)] = worker, shard
 
     def replace(self, worker: int, shard: Shard | None, error: Exception) -> None:
         """Put a dead worker's shard back in the queue, unless its part is there already."""
@@ -140,7 +140,7 @@ class _Drive:
         if shard is None:
             self.futile += 1
         elif (name := results.part_name(shard.uris)) in self.job.folder.files():
-            rows = results.read(self.job.folder, name).to_pylist()
+            rows = results.read_part(self.job.folder, name).to_pylist()
             self.count(results.manifest(name, rows))
         else:
             self.schedule.died(shard)
@@ -150,7 +150,7 @@ class _Drive:
                 f"({type(error).__name__}: {reason(error)}): there may be too little memory for so "
                 f"many (try --workers 1); what they printed is in {self.job.scratch}"
             )
-        self.busy[self.pool.load(worker)] = worker, None
+        self.busy[self.pool.start_worker(worker)] = worker, None
 
     def count(self, manifest: Manifest) -> None:
         self.schedule.finished(manifest)

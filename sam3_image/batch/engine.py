@@ -51,15 +51,15 @@ class BatchModel:
         self.limits = Limits.of(settings)
         self._service = Service(settings, say=quiet)
         self._inputs = dict(inputs)
-        if self._inputs.get("reference_image") is not None:
-            reference = self._service.open(self._inputs["reference_image"])
-            self._inputs["reference_image"] = reference.pixels
         self._request = lru_cache(256)(self._checked)
+        if self._inputs.get("reference_image") is not None:
+            self._inputs["reference_image"] = self.decode(self._inputs["reference_image"]).pixels
+            self._request.cache_clear()
         self._request(None)
 
-    def open(self, data: bytes | Path) -> Image:
+    def decode(self, data: bytes | Path) -> Image:
         """Return the upright pixels of an image; raises UserError."""
-        return self._service.open(data, self._inputs.get("value_range", "auto"))
+        return self._service.open(data, self._request(None).decoding.value_range)
 
     def segment(self, image: Image, prompts: tuple[str, ...] | None = None) -> Instances:
         """Return what the request, or its own prompts, find in an image; raises UserError."""
@@ -72,7 +72,7 @@ class BatchModel:
     def _checked(self, prompts: tuple[str, ...] | None) -> Request:
         own = {"prompt": None, "prompts": list(prompts)} if prompts else {}
         request = Request.from_inputs(**{**self._inputs, **own})
-        self._service.check(request)
+        self._service.check_texts(request)
         return request
 
 
@@ -130,9 +130,9 @@ class Segment:
             if value is None:
                 raise InputError(f"the column {self._column} is empty here: give an image.")
             if isinstance(value, bytes):
-                image = self._model.open(value)
+                image = self._model.decode(value)
             else:
-                image = self._model.open(self._reader.read(Item(canonical(value))))
+                image = self._model.decode(self._reader.read(Item(canonical(value))))
             size = image.size
             found = self._model.segment(image).annotations("rle")
         except UserError as error:

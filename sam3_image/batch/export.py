@@ -1,18 +1,14 @@
 """Parts → the formats that other tools load; read part by part, never all at once.
 
-`formats()` is the one place that knows which formats there are.
+The formats are those of `sam3_image.output.FORMATS`, and ZIPs of masks: see `_pieces`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
-import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -25,68 +21,18 @@ from sam3_image.batch.storage import WORK, ResultFolder
 from sam3_image.decode import Image
 from sam3_image.errors import InputError, shown
 from sam3_image.masks import Detections, Mask, PackedMasks
-from sam3_image.output import FORMATS, AnnotationFormat, ImageInfo, Output, annotate, render
+from sam3_image.output import FORMATS, ImageInfo, Output, render
 
-PARQUET = "parquet"
-LONGEST_NAME = 250  # bytes of a file's name that every file system takes
-WRITERS = 8  # files that are made at the same time
-# An annotation's id is its image's times this, plus its place, so it outlives resumes.
-ANNOTATIONS_PER_IMAGE = 1_000_000
-
-
-@dataclass(frozen=True)
-class PerImage:
-    """A format of one file per image, `_NAME/IMAGE`.
-
-    suffix: of the file. encode: a row and concept → number (from 1) → content of the file.
-    replaces: whether the suffix takes the place of the image's, as readers of labels expect.
-    """
-
-    suffix: str
-    encode: Callable[[Row, dict[str, int]], bytes]
-    replaces: bool = True
-
-
-@dataclass(frozen=True)
-class OneDocument:
-    """A format of one COCO document for all images, `_NAME.json`.
-
-    annotate: a row and concept → number (from 1) → its annotations; ids are set here.
-    """
-
-    annotate: Callable[[Row, dict[str, int]], list[dict[str, Any]]]
-
-
-def formats() -> dict[str, PerImage | OneDocument]:
-    """Return what results can be exported to, by name: all that `predict()` knows, and `zip`."""
-
-    def of(form: AnnotationFormat) -> PerImage | OneDocument:
-        def document(row: Row, categories: dict[str, int]) -> Any:
-            image = ImageInfo((row["height"], row["width"]), row["uri"].rpartition("/")[2])
-            return annotate(detections(row, categories), form.name, image)
-
-        if form.name.startswith("coco"):
-            return OneDocument(lambda row, categories: document(row, categories)["annotations"])
-        suffix = PurePosixPath(form.file_name).suffix
-        return PerImage(suffix, lambda row, categories: form.dump(document(row, categories)))
-
-    return {
-        "coco": OneDocument(_coco),  # without decoding the masks
-        "zip": PerImage(".zip", _zip, replaces=False),
-        **{name: of(form) for name, form in FORMATS.items() if name != "coco"},
-    }
-
-
-def names() -> tuple[str, ...]:
-    """Return what `--format` accepts."""
-    return (PARQUET, *formats())
+PARQUET, ZIP = "parquet", "zip"
+NAMES = (PARQUET, ZIP, *FORMATS)  # what `--format` accepts
+LONGEST_NAME = 240  # bytes of a file's name that every file system takes, with an ending
 
 
 def export(folder: ResultFolder, wanted: str) -> str:
     """Write the results of a folder in another format beside them; returns the address.
 
-    What is there of images that were exported before stays. Files appear whole or not at all.
-    Images with an error are left out. Raises InputError and OutputError.
+    One document becomes `_NAME.json`, files of single images lie below `_NAME`. Files appear whole
+    or not at all. Images with an error are left out. Raises InputError and OutputError.
     """
     try:
         parts = results.parts(folder)
@@ -97,130 +43,121 @@ def export(folder: ResultFolder, wanted: str) -> str:
             )
         if wanted == PARQUET:
             return folder.address
-        form, found = formats()[wanted], _Results.of(folder, parts)
-        if isinstance(form, OneDocument):
-            return _write_document(found, form, f"_{wanted}.json")
-        return _write_files(found, form, f"_{wanted}")
+        target = f"_{wanted}"
+        if wanted.startswith("coco"):
+            pieces = _pieces(folder, parts, wanted)
+            _write(folder, ((f"{target}.json", data) for _, data in pieces))
+            return f"{folder.address}/{target}.json"
+        there = {f"{target}/{name}" for name in folder.files(target, below=True)}
+        pieces = _pieces(folder, parts, wanted, there)
+        written = _write(folder, ((f"{target}/{name}", data) for name, data in pieces))
+        for stale in there - written:  # of an export when all addresses had more in common
+            folder.delete(stale)
+        return f"{folder.address}/{target}"
     except OSError as error:
         raise folder.unwritable(error) from None
 
 
-@dataclass(frozen=True)
-class _Results:
-    """The parts that were there when the export began; others may arrive meanwhile.
+def _pieces(
+    folder: ResultFolder, parts: Sequence[str], wanted: str, there: Iterable[str] = ()
+) -> Iterator[tuple[str, bytes | None]]:
+    """Yield the names and contents of files, in pieces; None for one that is there and stays."""
+    survey = _Survey(folder, parts)
 
-    base: what all addresses begin with, up to a slash. categories: concept → number from 1: the
-    prompts of the run, then those of single images by the images' ids. clashes: names that several
-    images share but for their endings.
+    def names(uri: str) -> str:
+        return uri.removeprefix(survey.base) or uri
+
+    if wanted == ZIP:
+        for row in _rows(folder, parts):
+            name = f"{file_name(names(row['uri']), row['uri'])}.zip"
+            yield name, None if f"_{ZIP}/{name}" in there else _zip(row)
+        return
+    form, is_document = FORMATS[wanted], wanted.startswith("coco")
+    stems = Counter(_stem(names(row["uri"])) for row in _rows(folder, parts, ["uri", "status"]))
+
+    def images() -> Iterator[tuple[ImageInfo, list[Any]]]:
+        for row in _rows(folder, parts):
+            name = names(row["uri"])
+            if not is_document:  # their files are named after the image without its ending
+                name = file_name(name, row["uri"])
+                name += PurePosixPath(name).suffix if stems[_stem(name)] > 1 else ""
+            records = [form.record(_facts(item), _mask(item["rle"])) for item in row["instances"]]
+            yield ImageInfo((row["height"], row["width"]), name, row["id"]), records
+
+    if form.dataset:
+        yield from form.dataset(images(), survey.concepts)
+        return
+    for image, records in images():
+        suffix = PurePosixPath(form.file_name).suffix
+        yield _stem(image.file_name) + suffix, form.dump(form.document(image, records, {}))
+
+
+def _write(folder: ResultFolder, pieces: Iterable[tuple[str, bytes | None]]) -> set[str]:
+    """Write files that come in pieces, those of each file together; returns their names."""
+    written: set[str] = set()
+    current = ""
+    scratch = folder.local / WORK if folder.local else None
+    if scratch:
+        scratch.mkdir(exist_ok=True)
+    # Without a name in the file system: nothing is left of it when the process is killed.
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        for name, data in pieces:
+            if name != current and current not in ("", *written):
+                folder.put(current, file, durable=False)
+                written.add(current)
+            if name != current:
+                file.seek(0)
+                file.truncate()
+            current = name
+            if data is None:
+                written.add(name)
+            else:
+                file.write(data)
+        if current not in ("", *written):
+            folder.put(current, file)
+            written.add(current)
+    return written
+
+
+def _rows(
+    folder: ResultFolder, parts: Sequence[str], columns: Sequence[str] | None = None
+) -> Iterator[Row]:
+    """Yield the rows of segmented images of the parts there were when the export began."""
+    for part in parts:
+        rows = results.read_part(folder, part, columns).to_pylist()
+        yield from (row for row in rows if row["status"] == schema.OK)
+
+
+class _Survey:
+    """What all rows have in common. base: the beginning of all addresses, up to a slash.
+
+    concepts: the prompts of the run, then those of single images, in the order of the images' ids.
     """
 
-    folder: ResultFolder
-    parts: tuple[str, ...]
-    base: str
-    categories: dict[str, int]
-    clashes: frozenset[str]
-
-    @classmethod
-    def of(cls, folder: ResultFolder, parts: Sequence[str]) -> _Results:
-        uris: list[str] = []
+    def __init__(self, folder: ResultFolder, parts: Sequence[str]) -> None:
+        folders: set[str] = set()
         first: dict[str, int] = {}  # concept → smallest id of an image with it
         columns = ["uri", "id", "status", "prompts", "instances.list.element.prompt"]
-        for part in parts:
-            table = results.read(folder, part, columns)
-            for row in table.to_pylist():
-                for concept in [
-                    *(row["prompts"] or []),
-                    *(one["prompt"] for one in row["instances"]),
-                ]:
-                    first[concept] = min(first.get(concept, row["id"]), row["id"])
-                if row["status"] == schema.OK:
-                    uris.append(row["uri"])
-        folders = [uri.rpartition("/")[0] + "/" for uri in uris] or [""]
-        low, high = min(folders), max(folders)
+        for row in _rows(folder, parts, columns):
+            folders.add(row["uri"].rpartition("/")[0] + "/")
+            for text in [*(row["prompts"] or []), *(one["prompt"] for one in row["instances"])]:
+                first[text] = min(first.get(text, row["id"]), row["id"])
+        low, high = min(folders, default=""), max(folders, default="")
         same = next(
             (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low)
         )
-        base = low[: low.rfind("/", 0, same) + 1]
-        stems = Counter(_stem(uri.removeprefix(base)) for uri in uris)
-        inputs = (schema.metadata_of(table.schema) or {}).get("inputs", {})
-        run = inputs.get("prompts") or [inputs.get("prompt")]
-        order = [*run, *sorted(first, key=lambda concept: (first[concept], concept))]
-        concepts = dict.fromkeys(concept for concept in order if concept)
-        categories = {concept: number for number, concept in enumerate(concepts, 1)}
-        clashes = frozenset(stem for stem, count in stems.items() if count > 1)
-        return cls(folder, tuple(parts), base, categories, clashes)
-
-    def rows(self) -> Iterator[list[Row]]:
-        """Yield the rows of segmented images, part by part."""
-        for part in self.parts:
-            rows = results.read(self.folder, part).to_pylist()
-            yield [row for row in rows if row["status"] == schema.OK]
-
-    def relative(self, uri: str) -> str:
-        """Return an address without what it has in common with all others."""
-        return uri.removeprefix(self.base) or uri
-
-
-def _write_document(found: _Results, form: OneDocument, name: str) -> str:
-    # Anonymous files: nothing is left of them when the process is killed.
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8", dir=_scratch(found.folder)) as file,
-        tempfile.TemporaryFile("w+", encoding="utf-8", dir=_scratch(found.folder)) as images,
-    ):
-        file.write(
-            '{"info":' + _json({"description": "SAM 3 instances", "version": schema.VERSION})
-        )
-        file.write(',"licenses":[],"annotations":[')
-        first = ""
-        for row in itertools.chain.from_iterable(found.rows()):
-            image = {
-                "id": row["id"],
-                "file_name": found.relative(row["uri"]),
-                "width": row["width"],
-                "height": row["height"],
-            }
-            images.write((",\n" if images.tell() else "\n") + _json(image))
-            for place, record in enumerate(form.annotate(row, found.categories), 1):
-                number = row["id"] * ANNOTATIONS_PER_IMAGE + place
-                file.write(f"{first}\n" + _json({"id": number, "image_id": row["id"], **record}))
-                first = ","
-        file.write('],"images":[')
-        images.seek(0)
-        while chunk := images.read(1 << 20):
-            file.write(chunk)
-        categories = [
-            {"id": number, "name": name, "supercategory": ""}
-            for name, number in found.categories.items()
+        self.base = low[: low.rfind("/", 0, same) + 1]
+        metadata = schema.metadata_of(results.read_part(folder, parts[0], ["id"]).schema)
+        run = metadata.get("inputs", {})
+        order = [
+            *(run.get("prompts") or [run.get("prompt")]),
+            *sorted(first, key=lambda c: (first[c], c)),
         ]
-        file.write('],"categories":' + _json(categories) + "}\n")
-        file.flush()
-        found.folder.put(name, file.buffer)
-    return f"{found.folder.address}/{name}"
-
-
-def _write_files(found: _Results, form: PerImage, name: str) -> str:
-    there = {f"{name}/{one}" for one in found.folder.files(name, below=True)}
-    wanted = set()
-
-    def make(row: Row) -> None:
-        stem = found.relative(row["uri"])
-        if form.replaces and _stem(stem) not in found.clashes:
-            stem = _stem(stem)
-        path = f"{name}/{file_name(stem + form.suffix, row['uri'])}"
-        wanted.add(path)
-        if path not in there:
-            found.folder.put(path, form.encode(row, found.categories), durable=False)
-
-    with ThreadPoolExecutor(WRITERS) as pool:
-        for rows in found.rows():
-            list(pool.map(make, rows))
-    for stale in there - wanted:  # of an export when all addresses had more in common
-        found.folder.delete(stale)
-    return f"{found.folder.address}/{name}"
+        self.concepts = list(dict.fromkeys(text for text in order if text))
 
 
 def file_name(name: str, uri: str) -> str:
-    """Return the name of an image's file: `name`, or a digest where that cannot be.
+    """Return what an image's file is named after: `name`, or a digest where that cannot be.
 
     An address may come from anywhere, and no name in it leads out of the folder.
     """
@@ -232,65 +169,41 @@ def file_name(name: str, uri: str) -> str:
 
 
 def _stem(name: str) -> str:
-    """Return a relative name without its ending."""
     return name.removesuffix(PurePosixPath(name).suffix)
 
 
-def _coco(row: Row, categories: dict[str, int]) -> list[dict[str, Any]]:
-    return [
-        {
-            "category_id": categories[item["prompt"]],
-            "segmentation": item["rle"],
-            "area": item["area"],
-            "bbox": coco_masks.toBbox(_bytes(item["rle"])).tolist(),
-            "iscrowd": 0,
-            "concept": item["prompt"],
-            "score": round(item["score"], 6),
-            "box": [round(value, 3) for value in item["box"]],
-        }
-        for item in row["instances"]
-    ]
+def _facts(item: Row) -> Row:
+    """Return what a format is told about an instance: as `output.formats.base.facts` has it."""
+    return {
+        "concept": item["prompt"],
+        "prompt": 0,
+        "score": round(item["score"], 6),
+        "presence": round(item["presence"], 6),
+        "box": [round(value, 3) for value in item["box"]],
+        "candidate": 0,
+    }
 
 
-def _zip(row: Row, categories: dict[str, int]) -> bytes:
-    """Return the ZIP of masks that `predict()` makes."""
-    found = detections(row, categories)
-    # Masks need the size of the image and not its pixels, which are not at hand.
-    pixels = np.broadcast_to(np.uint8(0), (*found.size, 3))
-    return render(Image(pixels, "none"), found, Output()).data
-
-
-def detections(row: Row, categories: dict[str, int]) -> Detections:
-    """Return the instances of a row, as a request for all `categories` finds them."""
-    items = row["instances"]
-    count = len(items)
-    concepts = tuple(item["prompt"] for item in items)
-    return Detections(
-        size=(row["height"], row["width"]),
-        source=PackedMasks.of(_mask(item["rle"]) for item in items),
-        boxes=np.array([item["box"] for item in items], dtype=np.float32).reshape(count, 4),
-        scores=np.array([item["score"] for item in items], dtype=np.float32),
-        presence=np.array([item["presence"] for item in items], dtype=np.float32),
-        concepts=concepts,
-        candidates=np.zeros(count, dtype=np.int64),
-        prompts=np.array([categories[concept] - 1 for concept in concepts], dtype=np.int64),
-    )
-
-
-def _scratch(folder: ResultFolder) -> str | None:
-    """Return where unnamed files go: on the disk of the results, which has room for them."""
-    return str(folder.local / WORK) if folder.local and (folder.local / WORK).is_dir() else None
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _mask(rle: dict[str, Any]) -> Mask:
-    inside = coco_masks.decode(_bytes(rle)).view(bool)
+def _mask(rle: Row) -> Mask:
+    code = {"size": list(rle["size"]), "counts": rle["counts"].encode("ascii")}
+    inside = coco_masks.decode(code).view(bool)
     return Mask(np.ascontiguousarray(inside), 0, 0, tuple(rle["size"]))
 
 
-def _bytes(rle: dict[str, Any]) -> dict[str, Any]:
-    """Return run lengths as pycocotools takes them."""
-    return {"size": list(rle["size"]), "counts": rle["counts"].encode("ascii")}
+def _zip(row: Row) -> bytes:
+    """Return the ZIP of masks that `predict()` makes."""
+    items = row["instances"]
+    none = np.zeros(len(items), dtype=np.int64)
+    found = Detections(
+        size=(row["height"], row["width"]),
+        source=PackedMasks.of(_mask(item["rle"]) for item in items),
+        boxes=np.array([item["box"] for item in items], dtype=np.float32).reshape(-1, 4),
+        scores=np.array([item["score"] for item in items], dtype=np.float32),
+        presence=np.array([item["presence"] for item in items], dtype=np.float32),
+        concepts=tuple(item["prompt"] for item in items),
+        candidates=none,
+        prompts=none,
+    )
+    # Masks need the size of the image and not its pixels, which are not at hand.
+    pixels = np.broadcast_to(np.uint8(0), (*found.size, 3))
+    return render(Image(pixels, "none"), found, Output()).data

@@ -43,7 +43,7 @@ def check(given: Mapping[str, Any]) -> None:
         if name in Output.model_fields:
             raise InputError(
                 f"{name} says how one image's file looks; a job writes Parquet, and with --format "
-                f"also one of {', '.join(export.formats())}."
+                f"also one of {', '.join(export.NAMES[1:])}."
             )
     Request.from_inputs(**given)
 
@@ -145,7 +145,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
 def _add_format(parser: argparse.ArgumentParser, required: bool = False) -> None:
     parser.add_argument(
         "--format",
-        choices=export.names(),
+        choices=export.NAMES,
         required=required,
         default=export.PARQUET,
         help="write this as well: coco is one file _coco.json, the others have a file per image",

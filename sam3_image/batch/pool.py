@@ -28,10 +28,10 @@ class WorkerPool(Protocol):
 
     size: int
 
-    def load(self, worker: int) -> Future[WorkerAnswer]:
+    def start_worker(self, worker: int) -> Future[WorkerAnswer]:
         """Have a worker load the model, which comes before its first shard."""
 
-    def run(self, worker: int, shard: Shard) -> Future[WorkerAnswer]:
+    def submit(self, worker: int, shard: Shard) -> Future[WorkerAnswer]:
         """Have a worker segment a shard."""
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ class LocalPool:
         ]
         self._executors: dict[int, ProcessPoolExecutor] = {}
 
-    def load(self, worker: int) -> Future[WorkerAnswer]:
+    def start_worker(self, worker: int) -> Future[WorkerAnswer]:
         """Start a process and have it load the model."""
         context = multiprocessing.get_context("spawn")
         self._executors[worker] = ProcessPoolExecutor(1, context)
@@ -61,7 +61,7 @@ class LocalPool:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def run(self, worker: int, shard: Shard) -> Future[WorkerAnswer]:
+    def submit(self, worker: int, shard: Shard) -> Future[WorkerAnswer]:
         """Have a worker segment a shard."""
         return self._executors[worker].submit(_run, shard)
 

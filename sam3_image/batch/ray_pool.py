@@ -75,17 +75,17 @@ class RayPool:
         )(_Actor)
         self._start = lambda: actor.remote(job)
 
-    def load(self, worker: int) -> Future[WorkerAnswer]:
+    def start_worker(self, worker: int) -> Future[WorkerAnswer]:
         """Have Ray place a new actor, and the actor load the model."""
         if old := self._actors.get(worker):
             self._ray.kill(old)  # it may be alive behind a broken connection
         self._actors[worker] = self._start()
-        loaded: Future[WorkerAnswer] = self._actors[worker].load.remote().future()
+        loaded: Future[WorkerAnswer] = self._actors[worker].start.remote().future()
         return loaded
 
-    def run(self, worker: int, shard: Shard) -> Future[WorkerAnswer]:
+    def submit(self, worker: int, shard: Shard) -> Future[WorkerAnswer]:
         """Have an actor segment a shard."""
-        done: Future[WorkerAnswer] = self._actors[worker].run.remote(shard).future()
+        done: Future[WorkerAnswer] = self._actors[worker].segment_shard.remote(shard).future()
         return done
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class _Actor:
     def __init__(self, job: BatchJob) -> None:
         self._job = job
 
-    def load(self) -> WorkerAnswer:
+    def start(self) -> WorkerAnswer:
         try:
             self._check_weights()
             self._worker = ShardWorker(self._job)
@@ -146,7 +146,7 @@ class _Actor:
             return error
         return None
 
-    def run(self, shard: Shard) -> WorkerAnswer:
+    def segment_shard(self, shard: Shard) -> WorkerAnswer:
         try:
             return self._worker.run(shard)
         except UserError as error:

@@ -89,7 +89,7 @@ class SourceRoot(NamedTuple):
         except (OSError, ValueError):
             return None
 
-    def check(self) -> None:
+    def require_mounted(self) -> None:
         """Raise SourceError if the folder is out of reach."""
         try:
             why = "another file system" if os.stat(self.path).st_dev != self.device else ""
@@ -131,7 +131,7 @@ class ImageReader:
             return path
         except (pa.ArrowException, OSError) as error:
             if path and self._root:
-                self._root.check()
+                self._root.require_mounted()
             if path and not item.member and getattr(error, "errno", None) not in LOST:
                 return path  # the decoder says what is wrong with it
             raise _unreachable(item.file, error) from None

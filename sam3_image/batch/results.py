@@ -63,7 +63,7 @@ class Attempts:
     deaths: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, folder: ResultFolder) -> Attempts:
+    def of(cls, folder: ResultFolder) -> Attempts:
         """Return those of the last run; none if it ended well."""
         try:
             return cls(**json.loads(folder.get(ATTEMPTS) or b"{}"))
@@ -99,10 +99,10 @@ def manifest(part: str, rows: Sequence[schema.Row], **more: Any) -> Manifest:
     return Manifest(part, len(rows), failed, sum(len(row["instances"]) for row in rows), **more)
 
 
-def read(folder: ResultFolder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_part(folder: ResultFolder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Return a part, or some of its columns; raises InputError if it is none."""
     try:
-        with folder.open(name) as file:
+        with folder.open_input(name) as file:
             found = pq.ParquetFile(file)
             if not set(schema.SCHEMA.names) <= set(found.schema_arrow.names):
                 raise pa.ArrowInvalid("it has other columns")
@@ -122,7 +122,7 @@ def take_stock(folder: ResultFolder, metadata: dict[str, Any], stock: Stock) -> 
     """
     names = [name for name in parts(folder) if name not in stock.parts]
     with ThreadPoolExecutor(READERS) as pool:
-        tables = list(pool.map(lambda name: read(folder, name, STOCK), names))
+        tables = list(pool.map(lambda name: read_part(folder, name, STOCK), names))
     for name, found in sorted(zip(names, tables, strict=True), key=lambda one: -one[1].num_rows):
         _check_same(folder, schema.metadata_of(found.schema), metadata)
         fresh = pa.array([uri not in stock.prompts for uri in found.column("uri").to_pylist()])
@@ -130,7 +130,7 @@ def take_stock(folder: ResultFolder, metadata: dict[str, Any], stock: Stock) -> 
             stock.parts.add(name)
         else:
             if pc.any(fresh).as_py():
-                stock.parts.add(_publish(folder, read(folder, name).filter(fresh)))
+                stock.parts.add(_publish(folder, read_part(folder, name).filter(fresh)))
             folder.delete(name)
         for row in found.filter(fresh).to_pylist():
             stock.prompts[row["uri"]] = row["prompts"]
@@ -174,7 +174,7 @@ class Lock:
         except BlockingIOError:
             raise self.taken() from None
 
-    def check(self) -> None:
+    def require_held(self) -> None:
         """Raise OutputError if the lock was lost."""
 
     def release(self) -> None:
@@ -215,7 +215,7 @@ class _BucketLock(Lock):
         self._held.callback(thread.join)
         self._held.callback(done.set)
 
-    def check(self) -> None:
+    def require_held(self) -> None:
         if self._lost:
             raise self.taken()
 

@@ -127,10 +127,13 @@ class ResultFolder:
 
     def __init__(self, address: str) -> None:
         """Connect to nothing yet; raises InputError for an address that is neither."""
-        if scheme(address) not in ("", "file", *BUCKETS):
+        kind, _, rest = address.partition("://")
+        if scheme(address) not in ("", "file", *BUCKETS) or (
+            kind in BUCKETS and not rest.strip("/")
+        ):
             raise InputError(
                 f"--out is {shown(address)}; results are written to a local folder, or to an "
-                "s3:// or gs:// address."
+                "s3:// or gs:// address with a bucket in it."
             )
         self.address = canonical(address).rstrip("/") or "/"
         self.local = local_path(self.address)
@@ -168,12 +171,12 @@ class ResultFolder:
     def get(self, name: str) -> bytes | None:
         """Return the content of a file, None if it is not there; raises OSError."""
         try:
-            with self.open(name) as file:
+            with self.open_input(name) as file:
                 return bytes(file.read())
         except FileNotFoundError:
             return None
 
-    def open(self, name: str) -> pa.NativeFile:
+    def open_input(self, name: str) -> pa.NativeFile:
         """Open a file for reading; raises OSError."""
         system, path = self._system()
         return system.open_input_file(f"{path}/{name}")

@@ -123,7 +123,7 @@ class ShardWorker:
             with self._stage("read"):
                 data = self._reader.read(item)
             with self._decoding, self._stage("decode"):
-                opened = self._engine.open(data)
+                opened = self._engine.decode(data)
         except SourceError:
             raise
         except UserError as error:

@@ -73,7 +73,7 @@ def predict_files(images: Sequence[str], output: Path | None, inputs: Mapping[st
         images, inputs = _example(inputs)
         settings = replace(settings, weights=DEMO_NAME)
     named = _arguments(images)
-    target = _Target.of(output, named)
+    target = OutputTarget.of(output, named)
     request = _request(inputs, target, settings)
     failed = 0
     with contextlib.redirect_stdout(sys.stderr):
@@ -98,7 +98,11 @@ def predict_files(images: Sequence[str], output: Path | None, inputs: Mapping[st
 
 
 def _answer(
-    service: Service, image: ImageArgument, request: Request, target: _Target, settings: Settings
+    service: Service,
+    image: ImageArgument,
+    request: Request,
+    target: OutputTarget,
+    settings: Settings,
 ) -> Path:
     with contextlib.redirect_stdout(sys.stderr):
         report = Report(progress=_Bar())
@@ -171,14 +175,14 @@ def _stem(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Target:
+class OutputTarget:
     """Where results go: the file, or where that is None the folder."""
 
     file: Path | None
     folder: Path
 
     @classmethod
-    def of(cls, output: Path | None, images: Sequence[ImageArgument]) -> _Target:
+    def of(cls, output: Path | None, images: Sequence[ImageArgument]) -> OutputTarget:
         """What `--output` means for these images; raises InputError."""
         if output is None:
             return cls(None, OUTPUT_FOLDER)
@@ -202,7 +206,7 @@ class _Target:
         return self.file or self.folder / f"{image.stem}-{name}"
 
 
-def _request(inputs: Mapping[str, Any], target: _Target, settings: Settings) -> Request:
+def _request(inputs: Mapping[str, Any], target: OutputTarget, settings: Settings) -> Request:
     """The checked request; the ending of the file says what the options do not."""
     given = dict(inputs)
     if given.get("reference_image") is not None:

@@ -30,7 +30,7 @@ def serve_with_cog(host: str, port: int) -> NoReturn:
             "--port or --host."
         ) from None
     if not IN_WHEEL:  # without this file Cog checks no request, and /openapi.json answers 503
-        command = [sys.executable, "-m", "cog_schema.openapi", "predict.py"]
+        command = [sys.executable, "-m", "tools.cog_schema.openapi", "predict.py"]
         subprocess.run([*command, ".cog/openapi_schema.json"], cwd=PREDICTOR, check=True)
     print(
         f'serve: http://{host}:{port} takes POST /predictions once its log says "Server ready"',

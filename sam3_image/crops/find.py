@@ -42,7 +42,7 @@ def find_in_crops(
     if tile_size is not None and count(size, tile_size) > 1:
         return Tiles(runner, pixels, request, exemplars, tile_size).find(tile_done)
     window, prompts = Window.whole(size), range(len(request.concepts))
-    question = exemplars.question(pixels, window, request.concepts, request.threshold, prompts)
+    question = exemplars.question(pixels, window, request.concepts, request.thresholds, prompts)
     found = runner.overview(question)
     tile_done(1, 1, found)
     return (

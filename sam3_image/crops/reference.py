@@ -49,10 +49,13 @@ class Exemplars:
         pixels: NDArray[np.uint8],
         window: Window,
         concepts: Sequence[str],
-        threshold: float,
+        thresholds: Sequence[float],
         prompts: Sequence[int],
     ) -> Question:
-        """Return a question for the concepts, with all exemplars, about a window of the picture."""
+        """A question for the concepts, with all exemplars, about a window of the image.
+
+        thresholds, prompts: one for each concept.
+        """
         here = [one for one in self.own if window.holds(one.box)]
         away = [one for one in self.own if not window.holds(one.box)] + list(self.others)
         part = window.of(pixels)
@@ -64,7 +67,7 @@ class Exemplars:
         labels = tuple(one.label for one in [*away, *here])
         return Question(
             pixels=part,
-            request=Find(tuple(concepts), threshold, tuple(boxes), labels),
+            request=Find(tuple(concepts), tuple(thresholds), tuple(boxes), labels),
             window=window,
             prompts=prompts,
             strip=strip.shape[1],

@@ -31,7 +31,8 @@ SPECK = 0.1
 # Least IoU of the object in the first mask with the new mask; else the first mask remains.
 AGREE = 0.6
 # Most pixels, as a share of the object's, that may change farther than a cell from its edge.
-# Found on tests/refine_scenes.py: at 0.01 masks get worse by up to 0.18 IoU, at 0.005 by 0.015.
+# Found on tests/helpers/refine_scenes.py: at 0.01 masks get worse by up to 0.18 IoU, at 0.005 by
+# 0.015.
 BEYOND = 0.005
 
 

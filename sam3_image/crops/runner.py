@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
@@ -61,16 +61,18 @@ class CropRunner:
 
     side: of the encoder's square input, in pixels.
     mask_threshold: probability above which a pixel belongs to a mask.
+    best: by prompt the best score in any answer so far, be it below the threshold.
     """
 
     model: CropModel
     side: int
     mask_threshold: float
+    best: dict[int, float] = field(default_factory=dict)
 
     def overview(self, question: Question) -> Detections:
         """The answer to a question about a whole image, whose features the model keeps."""
         features = self.model.encode(self.model.prepare(question.pixels, self.side))
-        return self.model.segment(features, question.request, self.mask_threshold)
+        return self._answer(features, question)
 
     def look(self, questions: Iterable[Question]) -> Iterator[tuple[Question, Detections]]:
         """Yield each question with its answer, in coordinates of the question's pixels.
@@ -83,4 +85,12 @@ class CropRunner:
         while some := list(islice(rest, batch)):
             crops = [self.model.prepare(one.pixels, self.side) for one in some]
             for features, one in zip(self.model.encode_all(crops), some, strict=True):
-                yield one, self.model.segment(features, one.request, self.mask_threshold)
+                yield one, self._answer(features, one)
+
+    def _answer(self, features: Any, question: Question) -> Detections:
+        found = self.model.segment(features, question.request, self.mask_threshold)
+        # Beside a strip, the best may be the exemplar in it.
+        for own, score in () if question.strip else found.best.items():
+            prompt = question.prompts[own]
+            self.best[prompt] = max(score, self.best.get(prompt, 0.0))
+        return found

@@ -56,7 +56,7 @@ class Tiles:
     tile_size: int
 
     @property
-    def size(self) -> tuple[int, int]:
+    def image_size(self) -> tuple[int, int]:
         """(height, width) of the picture."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
@@ -66,13 +66,13 @@ class Tiles:
         tile_done: see `TileDone`.
         """
         everything = range(len(self.request.concepts))
-        whole = self._question(Window.whole(self.size), everything)
-        overview = list(crop_detections(whole, self.runner.overview(whole), self.size))
-        windows = grid(self.size, self.tile_size)
+        whole = self._question(Window.whole(self.image_size), everything)
+        overview = list(crop_detections(whole, self.runner.overview(whole), self.image_size))
+        windows = grid(self.image_size, self.tile_size)
         tiles: list[CropDetection] = []
         asked = (self._question(window, everything) for window in windows)
         for done, (question, found) in enumerate(self.runner.look(asked), start=1):
-            tiles += crop_detections(question, found, self.size)
+            tiles += crop_detections(question, found, self.image_size)
             tile_done(done, len(windows), found)
         kept, targets = [], []
         for prompt in everything:
@@ -84,7 +84,7 @@ class Tiles:
         # A picture full of pieces must not take much longer than its tiles.
         kept += self._closer(targets[: len(windows)])
         each = [unique(_of(kept, prompt)) for prompt in everything]
-        return detections([one for own in each for one in own], self.size)
+        return detections([one for own in each for one in own], self.image_size)
 
     def _closer(self, targets: Sequence[_Target]) -> list[CropDetection]:
         """Look at a square around each target; returns what that shows of it.
@@ -98,7 +98,7 @@ class Tiles:
             for own, (question, answer) in zip(targets, self.runner.look(questions), strict=True):
                 again = [
                     one
-                    for one in crop_detections(question, answer, self.size)
+                    for one in crop_detections(question, answer, self.image_size)
                     if one.consistent and same(one, own.one)
                 ]
                 best = max(again, key=lambda one: (one.whole, one.score), default=own.first)
@@ -111,13 +111,12 @@ class Tiles:
 
     def _window(self, target: _Target) -> Window:
         """Return a square in which the object takes half the side at most, or of a tile's size."""
-        return around(target.box, max(self.tile_size, 2 * longer(target.box)), self.size)
+        return around(target.box, max(self.tile_size, 2 * longer(target.box)), self.image_size)
 
     def _question(self, window: Window, prompts: Sequence[int]) -> Question:
         concepts = [self.request.concepts[index] for index in prompts]
-        return self.exemplars.question(
-            self.pixels, window, concepts, self.request.threshold, prompts
-        )
+        thresholds = [self.request.thresholds[index] for index in prompts]
+        return self.exemplars.question(self.pixels, window, concepts, thresholds, prompts)
 
 
 def _of(instances: Iterable[CropDetection], prompt: int) -> Iterator[CropDetection]:

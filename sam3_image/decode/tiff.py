@@ -77,7 +77,7 @@ _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 @dataclass(frozen=True)
-class Layout:
+class TiffLayout:
     """How the first page of a TIFF is stored; checked against the file before it is made.
 
     size: (height, width) as stored, before the orientation is applied.
@@ -180,7 +180,7 @@ def needs_own_reader(directory: Directory) -> bool:
     return samples > 1 and not (gray_alpha and with_pillow)
 
 
-def read_layout(directory: Directory, data: bytes) -> Layout:
+def read_layout(directory: Directory, data: bytes) -> TiffLayout:
     """Return how the first page is stored; raises ImageError for what is not supported."""
     height, width = stored_size(directory)
     samples = directory.number(_SAMPLES, 1)
@@ -199,7 +199,7 @@ def read_layout(directory: Directory, data: bytes) -> Layout:
     piece = tile or (min(directory.number(_ROWS, height), height), width)
     if min(height, width, *piece) < 1:
         raise _damaged("a side of no pixels")
-    layout = Layout(
+    layout = TiffLayout(
         data=data,
         size=(height, width),
         dtype=dtype,
@@ -224,7 +224,7 @@ def read_layout(directory: Directory, data: bytes) -> Layout:
     return _check_pieces(layout)
 
 
-def read_samples(layout: Layout) -> Samples:
+def read_samples(layout: TiffLayout) -> Samples:
     """Return the decoded samples, as stored: neither upright nor in 8 bits.
 
     The memory of `layout.memory` must be there. Raises ImageError for damaged data.
@@ -319,7 +319,7 @@ def _nodata(directory: Directory) -> float | None:
         return None
 
 
-def _check_pieces(layout: Layout) -> Layout:
+def _check_pieces(layout: TiffLayout) -> TiffLayout:
     """Return the layout with the counts that its pieces need; raises ImageError for a bad one."""
     (height, width), (tall, wide) = layout.size, layout.piece
     across = -(-width // wide)
@@ -345,7 +345,7 @@ def _check_pieces(layout: Layout) -> Layout:
     if int(counts.sum()) > len(layout.data):
         raise _damaged(f"its {kind} overlap")
     changed = dict(layout.__dict__, offsets=offsets, counts=counts)
-    return Layout(**changed)
+    return TiffLayout(**changed)
 
 
 def _strip_heights(height: int, tall: int) -> NDArray[np.int64]:
@@ -354,7 +354,7 @@ def _strip_heights(height: int, tall: int) -> NDArray[np.int64]:
     return np.minimum(tall, height - tops)
 
 
-def _blocks(layout: Layout, plane: int) -> Iterator[tuple[slice, slice, NDArray[Any]]]:
+def _blocks(layout: TiffLayout, plane: int) -> Iterator[tuple[slice, slice, NDArray[Any]]]:
     """Yield (rows, columns, block) of one plane; block is (h, w, samples), cut at the image's edge.
 
     Blocks are about RUN_BYTES at most. Pieces that the file leaves out, as sparse files do, are
@@ -389,7 +389,7 @@ def _blocks(layout: Layout, plane: int) -> Iterator[tuple[slice, slice, NDArray[
                     break
 
 
-def _runs(layout: Layout, start: int, stop: int) -> Iterator[range]:
+def _runs(layout: TiffLayout, start: int, stop: int) -> Iterator[range]:
     """Yield runs of consecutive stored pieces of RUN_BYTES at most, or of one larger piece."""
     fits = max(1, RUN_BYTES // (layout.piece[0] * layout.row_bytes))
     while start < stop:
@@ -401,7 +401,7 @@ def _runs(layout: Layout, start: int, stop: int) -> Iterator[range]:
         start = max(end, start + 1)
 
 
-def _raw(layout: Layout, pieces: range, rows: int, at_once: int) -> Iterator[NDArray[np.uint8]]:
+def _raw(layout: TiffLayout, pieces: range, rows: int, at_once: int) -> Iterator[NDArray[np.uint8]]:
     """Yield the rows of uncompressed pieces, stacked, so many at once: (h, row_bytes) uint8."""
     stored, left = [], rows
     for piece in pieces:
@@ -421,7 +421,7 @@ def _raw(layout: Layout, pieces: range, rows: int, at_once: int) -> Iterator[NDA
 
 
 def _decompressed(
-    layout: Layout, pieces: range, rows: int, at_once: int
+    layout: TiffLayout, pieces: range, rows: int, at_once: int
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the same of compressed pieces, by libtiff."""
     with TiffImageFile(io.BytesIO(_small_tiff(layout, pieces, rows))) as image:
@@ -436,7 +436,7 @@ def _decompressed(
             yield np.asarray(image.crop(box))
 
 
-def _small_tiff(layout: Layout, pieces: range, rows: int) -> bytes:
+def _small_tiff(layout: TiffLayout, pieces: range, rows: int) -> bytes:
     """Return a TIFF of these pieces under each other, as gray of row_bytes × rows pixels."""
     count = len(pieces)
     lengths = [int(layout.counts[piece]) for piece in pieces]
@@ -469,7 +469,7 @@ def _small_tiff(layout: Layout, pieces: range, rows: int) -> bytes:
     return b"".join(out)
 
 
-def _values(layout: Layout, rows: NDArray[np.uint8]) -> NDArray[Any]:
+def _values(layout: TiffLayout, rows: NDArray[np.uint8]) -> NDArray[Any]:
     """(h, row_bytes) decompressed bytes → (h, w, samples) in native byte order."""
     samples = 1 if layout.planar else layout.samples
     if layout.bits != 8 * layout.dtype.itemsize:
@@ -490,7 +490,7 @@ def _values(layout: Layout, rows: NDArray[np.uint8]) -> NDArray[Any]:
     return values
 
 
-def _unpacked(layout: Layout, rows: NDArray[np.uint8], samples: int) -> NDArray[np.uint16]:
+def _unpacked(layout: TiffLayout, rows: NDArray[np.uint8], samples: int) -> NDArray[np.uint16]:
     """Samples of 9 to 15 bits that follow each other without a gap, the highest bit first."""
     count = layout.piece[1] * samples
     found = np.empty((len(rows), count), np.uint16)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from sam3_image.masks.detections import Detections, PackedMasks
 from sam3_image.masks.mask import Mask
@@ -18,12 +19,20 @@ from sam3_image.masks.mask import Mask
 
 def largest_part(mask: Mask) -> Mask:
     """The mask with its largest connected part alone; of equal ones the topmost."""
-    if not mask.inside.size:
+    blocks = list(mask.blocks())
+    found = [_largest(block) for block in blocks]
+    if not blocks or (len(blocks) == 1 and found[0] is blocks[0]):
         return mask
-    found = cv2.connectedComponentsWithStats(mask.inside.view(np.uint8), connectivity=8)
-    count, labels, stats, _ = found
-    if count <= 2:  # the background and one part
+    return max(found, key=lambda part: part.area)
+
+
+def _largest(mask: Mask) -> Mask:
+    # Most masks are of one part, which their outlines say sooner than their pixels.
+    if len(_outlines(mask.inside, cv2.RETR_EXTERNAL)) == 1:
         return mask
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask.inside.view(np.uint8), connectivity=8
+    )
     best = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     x, y, width, height = stats[best, :4].tolist()
     inside = np.ascontiguousarray(labels[y : y + height, x : x + width] == best)
@@ -32,17 +41,34 @@ def largest_part(mask: Mask) -> Mask:
 
 def fill_holes(mask: Mask, most: int) -> Mask:
     """The mask with each hole of at most `most` pixels filled."""
-    if not mask.inside.size:
-        return mask
-    background = (~mask.inside).view(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(background, connectivity=4)
-    if count <= 1:
-        return mask
+    filled = None
+    for block in mask.blocks():
+        holes = _holes(block.inside, most)
+        if holes is not None:
+            filled = mask.inside.copy() if filled is None else filled
+            top, left = block.y - mask.y, block.x - mask.x
+            height, width = holes.shape
+            filled[top : top + height, left : left + width] |= holes
+    return mask if filled is None else replace(mask, inside=filled)
+
+
+def _holes(inside: NDArray[np.bool_], most: int) -> NDArray[np.bool_] | None:
+    """The pixels of the holes of at most `most` pixels; None where there is none."""
+    if (_outlines(inside, cv2.RETR_CCOMP)[:, 3] < 0).all():  # no outline lies within another
+        return None
+    background = (~inside).view(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(background, connectivity=4)
     is_hole = stats[:, cv2.CC_STAT_AREA] <= most
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         is_hole[edge] = False  # it goes on outside the region, or at the border of the image
     is_hole[0] = False  # the mask itself
-    return replace(mask, inside=mask.inside | is_hole[labels]) if is_hole.any() else mask
+    return is_hole[labels] if is_hole.any() else None
+
+
+def _outlines(inside: NDArray[np.bool_], mode: int) -> NDArray[np.int32]:
+    """What OpenCV says of the order of the outlines: a row for each, its parent in column 3."""
+    tree = cv2.findContours(inside.view(np.uint8), mode, cv2.CHAIN_APPROX_SIMPLE)[1]
+    return np.asarray(tree[0], dtype=np.int32)
 
 
 @dataclass

@@ -10,8 +10,8 @@ time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -165,6 +165,7 @@ class Detections:
         exemplars had none, "object" for *pick*.
     candidates: (N,) int64, for *pick* the index of the candidate mask, else 0.
     prompts: (N,) int64, the index of the prompt (concept, or object to pick) in the request.
+    best: *find*: by prompt the best score there was, be it below the threshold.
     """
 
     size: tuple[int, int]
@@ -175,6 +176,7 @@ class Detections:
     concepts: tuple[str, ...]
     candidates: NDArray[np.int64]
     prompts: NDArray[np.int64]
+    best: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -188,6 +190,7 @@ class Detections:
         concept: str,
         prompt: int | NDArray[np.int64],
         candidates: NDArray[np.int64] | None = None,
+        best: Mapping[int, float] | None = None,
     ) -> Detections:
         """Detections of one concept, in the order given.
 
@@ -203,6 +206,7 @@ class Detections:
             concepts=(concept,) * count,
             candidates=np.zeros(count, dtype=np.int64) if candidates is None else candidates,
             prompts=np.broadcast_to(np.asarray(prompt, dtype=np.int64), (count,)),
+            best=best or {},
         )
 
     @classmethod
@@ -220,6 +224,7 @@ class Detections:
             concepts=tuple(name for part in parts for name in part.concepts),
             candidates=np.concatenate([part.candidates for part in parts]),
             prompts=np.concatenate([part.prompts for part in parts]),
+            best={key: value for part in parts for key, value in part.best.items()},
         )
 
     def __len__(self) -> int:

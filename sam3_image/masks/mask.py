@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,19 @@ class Mask:
             return self
         inside = self.inside[y0 - self.y : y1 - self.y, x0 - self.x : x1 - self.x]
         return Mask(np.ascontiguousarray(inside), y0, x0, self.size)
+
+    def blocks(self) -> Iterator[Mask]:
+        """The mask in regions that no connected part and no hole reaches across; none if empty.
+
+        A speck far from the object makes the region large; its blocks stay small.
+        """
+        rows = np.flatnonzero(self.inside.any(axis=1))
+        for band in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if rows.size else ():
+            top, bottom = int(band[0]), int(band[-1]) + 1
+            columns = np.flatnonzero(self.inside[top:bottom].any(axis=0))
+            left, right = int(columns[0]), int(columns[-1]) + 1
+            inside = np.ascontiguousarray(self.inside[top:bottom, left:right])
+            yield Mask(inside, self.y + top, self.x + left, self.size)
 
     def shared(self, other: Mask) -> int:
         """Return how many pixels are in both masks of one image."""

@@ -41,11 +41,11 @@ def trace(mask: Mask) -> list[Part]:
 
     Filling the rings by the even-odd rule, a pixel being in when its centre is, gives the mask.
     """
-    if not mask.inside.size:
-        return []
+    return [part for block in mask.blocks() for part in _parts(block)]
+
+
+def _parts(mask: Mask) -> list[Part]:
     contours, tree = cv2.findContours(_twice(mask), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if not contours:
-        return []
     outer: dict[int, Ring] = {}
     holes: dict[int, list[Ring]] = {}
     for index, (contour, parent) in enumerate(zip(contours, tree[0, :, 3].tolist(), strict=True)):
@@ -86,7 +86,7 @@ def bridged(mask: Mask, inset: float) -> list[Ring]:
     the part's outermost pixels: OpenCV's `fillPoly` and Pillow's `polygon`, which fill the
     outline's own pixels too, then give the part as well.
     """
-    return [_coordinates(path, mask, inset) for path in _paths(mask)]
+    return [_coordinates(path, one, inset) for one in mask.blocks() for path in _paths(one)]
 
 
 def joined(rings: Sequence[Ring]) -> Ring:
@@ -155,12 +155,10 @@ def _unrolled(contour: _Contour) -> NDArray[Any]:
 
 def _paths(mask: Mask) -> Iterator[NDArray[np.int32]]:
     """For each part a closed path around it and its holes, in pixels of the mask enlarged twice."""
-    if not mask.inside.size:
-        return
     twice = _twice(mask)
     contours, tree = cv2.findContours(twice, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     holes: dict[int, list[_Contour]] = {}
-    for contour, parent in zip(contours, tree[0, :, 3].tolist() if contours else (), strict=True):
+    for contour, parent in zip(contours, tree[0, :, 3].tolist(), strict=True):
         if parent >= 0:
             points = contour[:, 0]
             holes.setdefault(parent, []).append(_Contour(points, int(np.argmin(points[:, 0]))))

@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 from pydantic import Field
 
-from sam3_image.errors import Options, check_choice
+from sam3_image.errors import InputError, Options, check_choice
 from sam3_image.masks import nms
 from sam3_image.masks.cleaning import Cleaning
 from sam3_image.masks.detections import Detections
 
 ALL, LARGEST = "all", "largest"
 PARTS = (ALL, LARGEST)
+CONCEPT = "concept"
+SCOPES = (ALL, CONCEPT)
 
 
 def _quiet(*_: object) -> None:
@@ -30,6 +32,11 @@ class Selection(Options):
             "Drop an instance whose mask overlaps a better one by more than this IoU, across "
             "all prompts"
         ),
+    )
+    nms_scope: str = Field(
+        default=ALL,
+        json_schema_extra={"enum": list(SCOPES)},
+        description="Where nms_iou_threshold looks for better ones: all prompts, or each concept",
     )
     max_instances: int | None = Field(
         default=None, ge=1, description="Keep only the best N instances"
@@ -55,6 +62,11 @@ class Selection(Options):
     def model_post_init(self, _context: object) -> None:
         """Hold what the types of the fields do not say."""
         check_choice("keep_parts", self.keep_parts, PARTS)
+        check_choice("nms_scope", self.nms_scope, SCOPES)
+        if self.given("nms_scope") and self.nms_iou_threshold is None:
+            raise InputError(
+                "nms_scope goes with nms_iou_threshold, which was not given; give both, or none."
+            )
 
     def apply(self, detections: Detections, say: Callable[..., None] = _quiet) -> Detections:
         """Select from `detections`, which are sorted by score, and keep their order.
@@ -69,7 +81,7 @@ class Selection(Options):
             detections = cleaning.apply(detections)
             say("Cleaned: %s", cleaning)
         if self.nms_iou_threshold is not None:
-            detections = nms.suppress(detections, self.nms_iou_threshold)
+            detections = nms.suppress(detections, self.nms_iou_threshold, self.nms_scope == CONCEPT)
         return self._best(detections)
 
     def apply_before_masks(self, detections: Detections) -> Detections:

@@ -45,7 +45,8 @@ class Finder:
     ) -> list[Callable[[], Detections]]:
         """Return calls, each of which computes a few concepts' instances above the threshold.
 
-        request.threshold: the score to exceed; the score is sigmoid(logit) · sigmoid(presence).
+        request.thresholds: the score to exceed, for each concept; the score is
+        sigmoid(logit) · sigmoid(presence).
         mask_threshold: probability above which an upsampled pixel is in the mask. Masks are
         upsampled as `reference.upsample_logits` says; boxes are xyxy in pixels, not clipped.
         """
@@ -70,7 +71,7 @@ class Finder:
         boxes = to_host(outputs.pred_boxes.float() * scale)
         found = []
         for row, index in enumerate(indices):
-            kept = np.flatnonzero(scores[row] > request.threshold)
+            kept = np.flatnonzero(scores[row] > request.thresholds[index])
             part = Detections.of(
                 size=features.size,
                 source=self._maps(outputs.pred_masks[row], kept, mask_threshold, features.size),
@@ -79,6 +80,7 @@ class Finder:
                 presence=np.full(len(kept), presence[row, 0], dtype=np.float32),
                 concept=request.names[index],
                 prompt=index,
+                best={index: float(scores[row].max())},
             )
             found.append(part)
         return Detections.joined(found)

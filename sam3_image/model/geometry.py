@@ -28,6 +28,7 @@ MAX_JSON = 20_000
 BOXES_FORM = "[[x0, y0, x1, y1], …]"
 POINTS_FORM = "[[x, y], …]"
 LABELS_FORM = "[1, 0, …]"
+THRESHOLDS_FORM = "[0.5, 0.3, …]"
 
 
 def read_boxes(name: str, value: object) -> tuple[Box, ...]:
@@ -73,6 +74,22 @@ def read_labels(name: str, value: object, count: int, of: str) -> tuple[int, ...
             f"{name} has {len(labels)} labels for {count} {of}; give one label per entry of {of}."
         )
     return tuple(labels)
+
+
+def read_thresholds(name: str, value: object, count: int, of: str) -> tuple[float, ...]:
+    """One number from 0 to 1 for each of the `count` entries of `of`, from JSON or a list.
+
+    Raises InputError: bad JSON, another value, another number than `count`.
+    """
+    numbers = _entries(name, value, THRESHOLDS_FORM)
+    for index, number in enumerate(numbers):
+        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1:
+            raise InputError(f"{name}[{index}] is {shown(number)}; give a number from 0 to 1.")
+    if len(numbers) != count:
+        raise InputError(
+            f"{name} has {len(numbers)} numbers for {count} {of}; give one for each entry of {of}."
+        )
+    return tuple(float(number) for number in numbers)
 
 
 def fit_boxes(name: str, boxes: Sequence[Box], size: tuple[int, int]) -> tuple[Box, ...]:

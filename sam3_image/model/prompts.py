@@ -23,6 +23,7 @@ from sam3_image.model.geometry import (
     read_boxes,
     read_labels,
     read_points,
+    read_thresholds,
 )
 
 VISUAL = "visual"  # the word that SAM 3 was trained to read beside exemplars without text
@@ -36,20 +37,21 @@ MAX_CHARACTERS = 500
 class Find:
     """All instances of each concept with a score above `threshold`, in pixels of one image.
 
+    threshold: for all concepts, or one for each.
     concepts: the texts that the model reads; "visual" where only exemplars say what to find.
     boxes: exemplars that narrow every concept, xyxy in pixels of the upright image; may be empty.
     labels: one per box: 1 finds more like it, 0 excludes what looks like it.
     """
 
     concepts: tuple[str, ...]
-    threshold: float
+    threshold: float | tuple[float, ...]
     boxes: tuple[Box, ...] = ()
     labels: tuple[int, ...] = ()
     name: ClassVar[str] = "find"
     module: ClassVar[str] = "finder"
 
     @classmethod
-    def read(cls, given: Prompts) -> Find:
+    def from_prompts(cls, given: Prompts) -> Find:
         """The task that these inputs ask for; raises InputError."""
         boxes = () if given.boxes is None else read_boxes("boxes", given.boxes)
         labels = read_labels("box_labels", given.box_labels, len(boxes), "boxes") if boxes else ()
@@ -59,13 +61,23 @@ class Find:
             texts = (VISUAL,)  # no text was given: a search by exemplars alone
         else:
             texts = (_text("prompt", given.prompt),)
-        return cls(texts, float(given.threshold), boxes, labels)
+        threshold: float | tuple[float, ...] = float(given.threshold)
+        if given.thresholds is not None:
+            threshold = read_thresholds("thresholds", given.thresholds, len(texts), "prompts")
+        return cls(texts, threshold, boxes, labels)
 
     def fit(self, size: tuple[int, int]) -> Find:
         """The same task about an image of `size`; raises InputError for boxes outside."""
         if not self.boxes:
             return self
         return replace(self, boxes=fit_boxes("boxes", self.boxes, size))
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """One for each concept."""
+        if isinstance(self.threshold, tuple):
+            return self.threshold
+        return (self.threshold,) * len(self.concepts)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,7 +90,10 @@ class Find:
         texts = ", ".join(shown(text) for text in self.names)
         positive, negative = sum(self.labels), self.labels.count(0)
         exemplars = f" with {positive} positive and {negative} negative exemplars"
-        return f"find {texts}{exemplars if self.labels else ''}, threshold {self.threshold}"
+        alike = len(set(self.thresholds)) == 1
+        thresholds = ", ".join(map(str, self.thresholds[:1] if alike else self.thresholds))
+        kind = "threshold" if alike else "thresholds"
+        return f"find {texts}{exemplars if self.labels else ''}, {kind} {thresholds}"
 
 
 @dataclass(frozen=True)
@@ -108,7 +123,7 @@ class Pick:
     module: ClassVar[str] = "picker"
 
     @classmethod
-    def read(cls, given: Prompts) -> Pick:
+    def from_prompts(cls, given: Prompts) -> Pick:
         """The task that these inputs ask for; raises InputError."""
         boxes = () if given.boxes is None else read_boxes("boxes", given.boxes)
         points = () if given.points is None else read_points("points", given.points)
@@ -183,6 +198,10 @@ class Prompts(Options):
     prompts: list[str] | None = Field(
         default=None, description="Up to 16 concepts in one request, instead of prompt"
     )
+    thresholds: Any = Field(
+        default=None,
+        description="JSON, one threshold per entry of prompts, instead of threshold: [0.5,0.3,...]",
+    )
     boxes: Any = Field(
         default=None,
         description=(
@@ -232,7 +251,7 @@ class Prompts(Options):
                 "(pick the object under points or a box)."
             )
         _check_together(self)
-        self._task = TASKS[self.task].read(self)
+        self._task = TASKS[self.task].from_prompts(self)
 
     def on(self, size: tuple[int, int]) -> Find | Pick:
         """The task about an upright image of `size` (height, width) in pixels.
@@ -280,6 +299,14 @@ def _check_together(given: Prompts) -> None:
             visual and given.given("threshold"),
             "threshold goes with task='concept'; task='visual' returns every object that was "
             "asked for, with its score in the annotations. Leave threshold out.",
+        ),
+        _Rule(
+            given.thresholds is not None and given.prompts is None,
+            "thresholds go with prompts, one for each; for one concept give threshold.",
+        ),
+        _Rule(
+            given.thresholds is not None and given.given("threshold"),
+            "threshold and thresholds were both given; give one of them.",
         ),
         _Rule(
             visual and given.points is None and given.boxes is None,

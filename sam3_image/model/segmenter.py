@@ -77,7 +77,7 @@ class Segmenter:
         self.side = self._encoder.side
         self.prepare = self._encoder.prepare
         self.batch = self._encoder.batch
-        self.check = self._texts.check
+        self.check_texts = self._texts.check_texts
         tracker = None
         if self.architecture.has_tracker:
             tracker = checkpoint.tracker(weights, detector)

@@ -40,7 +40,7 @@ class Texts:
     # A tokenizer stores its padding options as state: two threads at once make it raise.
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
-    def check(self, concepts: Sequence[str]) -> None:
+    def check_texts(self, concepts: Sequence[str]) -> None:
         """Raise InputError for a text with too many tokens for the text encoder, or with none."""
         for text in concepts:
             self._read(text)

@@ -18,7 +18,7 @@ CHOICES = (*NAMED_COLORS, DISTINCT)
 
 # Found by search: any two are at least 13 CIEDE2000 apart, and 10 as people with deuteranopia or
 # protanopia see them (8 with tritanopia). The vivid ones come first, each far from those before.
-# `tests/test_colors.py` measures this. An instance after the twentieth begins again.
+# `tests/unit/test_colors.py` measures this. An instance after the twentieth begins again.
 PALETTE: tuple[Color, ...] = (
     (96, 160, 255),
     (192, 160, 0),

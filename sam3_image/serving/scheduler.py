@@ -96,14 +96,14 @@ class Job(Generic[T]):
         """Whether `cancel()` was called."""
         return self._canceled.is_set()
 
-    def check(self) -> None:
+    def check_canceled(self) -> None:
         """Raise CanceledError once the job is canceled; to be called between stages."""
         if self.canceled:
             raise CanceledError
 
     def _run(self, work: Callable[[Job[T]], T]) -> T:
         self.report.waited(self.seconds)
-        self.check()
+        self.check_canceled()
         try:
             return work(self)
         except StopIteration as error:  # an event loop cannot pass it on
@@ -248,16 +248,16 @@ class ScheduledModel:
         """As `Segmenter.segment`; other requests get their turns between its steps."""
         steps = self.segmenter.steps(features, task, mask_threshold)
         found = [self._turn(step) for step in steps]
-        self.job.check()
+        self.job.check_canceled()
         return models.merged(found, task)
 
     def _turn(self, step: Callable[[], T]) -> T:
-        self.job.check()
+        self.job.check_canceled()
         asked = time.perf_counter()
 
         def run() -> T:
             self.job.report.waited(time.perf_counter() - asked)
-            self.job.check()
+            self.job.check_canceled()
             return step()
 
         return self.device.run(run)

@@ -94,9 +94,9 @@ class Service:
         """How many requests wait or run."""
         return self._pool.unfinished
 
-    def check(self, request: Request) -> None:
+    def check_texts(self, request: Request) -> None:
         """Raise InputError for what only the model can refuse without an image: long texts."""
-        self._segmenter.check(request.prompts.concepts)
+        self._segmenter.check_texts(request.prompts.concepts)
 
     # Work in memory
 
@@ -138,7 +138,7 @@ class Service:
 
         def work(job: Job[RenderedFile], claim: Claim) -> RenderedFile:
             found = self._segment(source, request, job, claim)
-            job.check()
+            job.check_canceled()
             with job.report.stage("write"):
                 rendered = render(found.image, found.detections, request.output)
             _say_result(found, rendered.name, len(rendered.data), job.report)
@@ -230,7 +230,7 @@ class Service:
         self, source: ImageData, request: Request, job: Job[Any], claim: Claim
     ) -> Instances:
         report, value_range = job.report, request.decoding.value_range
-        self.check(request)
+        self.check_texts(request)
         with report.stage("decode"):
             image = self._open(source, value_range, claim)
             # Not after minutes of work.
@@ -248,10 +248,10 @@ class Service:
     def _file(self, path: Path, request: Request, job: Job[FileResult], claim: Claim) -> FileResult:
         report = job.report
         found = self._segment(path, request, job, claim)
-        job.check()
+        job.check_canceled()
         with report.stage("write"), self._workspace.result_folder() as folder:
             result = save(found.image, found.detections, request.output, folder)
-            job.check()  # the caller has left
+            job.check_canceled()  # the caller has left
         report.metrics["timing.total"] = round(job.seconds, 4)
         _say_result(found, result.name, result.stat().st_size, report)
         return FileResult(result, report.metrics)
@@ -261,7 +261,7 @@ class Service:
             self._has_worked = True
             with (
                 guarded(lambda: self._device.run(self._segmenter.forget)),
-                self._memory.claim(job.check, job.report.waited) as claim,
+                self._memory.claim(job.check_canceled, job.report.waited) as claim,
             ):
                 return work(job, claim)
 

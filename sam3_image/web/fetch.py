@@ -85,7 +85,7 @@ class Fetcher:
     gets: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     posts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
-    async def get(self, url: str, authorization: str | None = None) -> bytes:
+    async def fetch(self, url: str, authorization: str | None = None) -> bytes:
         """The content at `url`; raises FetchError.
 
         authorization: a header for the server of that URL, not for one that it redirects to.

@@ -24,7 +24,7 @@ async def from_url(text: str, fetcher: Fetcher) -> bytes:
     if text[:5].lower() == "data:":
         return from_data_url(text)
     if text[:7].lower() == "http://" or text[:8].lower() == "https://":
-        return await fetcher.get(text)
+        return await fetcher.fetch(text)
     raise ImageError(f"image is {shown(text)}, which is not a URL; accepted are {ALLOWED}")
 
 

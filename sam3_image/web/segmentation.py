@@ -64,7 +64,7 @@ class AsyncSegmentation:
         kept, refused = [], None
         for label in labels:
             try:
-                self._service.check(Request.from_inputs(prompts=[label]))
+                self._service.check_texts(Request.from_inputs(prompts=[label]))
                 kept.append(label)
             except InputError as error:
                 refused = error
@@ -87,7 +87,7 @@ class AsyncSegmentation:
 
     async def segment(self, image: Image, request: Request) -> Instances:
         """The instances that `request` asks for in `image`."""
-        self._service.check(request)
+        self._service.check_texts(request)
         report = Report(quiet)
         found = await self._service.submit(image, request, report)
         self._measures.record(report.metrics)
@@ -108,7 +108,7 @@ class AsyncSegmentation:
 
     async def file(self, image: Image, request: Request) -> RenderedFile:
         """The file that `predict()` would give."""
-        self._service.check(request)
+        self._service.check_texts(request)
         report = Report(quiet)
         rendered = await self._service.submit_rendered(image, request, report)
         self._measures.record(report.metrics)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sam3_image.model.weights.meta_names import PARTS, Part
+from sam3_image.model.weights.meta_names import PARTS, NamePart
 
 # Prefixes that other programs put before every name: DistributedDataParallel, torch.compile,
 # Lightning.
@@ -167,7 +167,7 @@ def _source(name: str) -> TensorRecipe:
     return TensorRecipe((_renamed(name, part),), make)
 
 
-def _renamed(name: str, part: Part) -> str:
+def _renamed(name: str, part: NamePart) -> str:
     rest = re.sub(r"\.o_proj\.", ".out_proj.", name.removeprefix(part.ours))
     for pattern, replacement in part.renames:
         rest = re.sub(pattern, replacement, rest)

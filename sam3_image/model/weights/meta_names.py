@@ -15,7 +15,7 @@ Rename = tuple[str, str | Callable[[re.Match[str]], str]]
 
 
 @dataclass(frozen=True)
-class Part:
+class NamePart:
     """A module: how its names begin in transformers and in Meta's files, and what else differs.
 
     renames: patterns in transformers' names → Meta's, all applied in turn.
@@ -78,7 +78,7 @@ DETR_DECODER: tuple[Rename, ...] = (
 )
 HEADS = r"^((?:iou_prediction_head|pred_obj_score_head|output_hypernetworks_mlps\.\d)\.)"
 DETECTOR = (
-    Part(
+    NamePart(
         "detector_model.vision_encoder.backbone.",
         "detector.backbone.vision_backbone.trunk.",
         (
@@ -92,17 +92,17 @@ DETECTOR = (
         ),
         fused="qkv.",
     ),
-    Part(
+    NamePart(
         "detector_model.vision_encoder.neck.fpn_layers.",
         "detector.backbone.vision_backbone.convs.",
         NECK,
     ),
-    Part("tracker_neck.fpn_layers.", "detector.backbone.vision_backbone.sam2_convs.", NECK),
-    Part("detector_model.text_projection.", "detector.backbone.language_backbone.resizer."),
-    Part(
+    NamePart("tracker_neck.fpn_layers.", "detector.backbone.vision_backbone.sam2_convs.", NECK),
+    NamePart("detector_model.text_projection.", "detector.backbone.language_backbone.resizer."),
+    NamePart(
         "detector_model.text_encoder.", "detector.backbone.language_backbone.encoder.", TEXT, FUSED
     ),
-    Part(
+    NamePart(
         "detector_model.geometry_encoder.",
         "detector.geometry_encoder.",
         (
@@ -116,14 +116,14 @@ DETECTOR = (
         ),
         FUSED,
     ),
-    Part(
+    NamePart(
         "detector_model.detr_encoder.",
         "detector.transformer.encoder.",
         (IMAGE_ATTENTION, FEED_FORWARD, NORMS),
         FUSED,
     ),
-    Part("detector_model.detr_decoder.", "detector.transformer.decoder.", DETR_DECODER, FUSED),
-    Part(
+    NamePart("detector_model.detr_decoder.", "detector.transformer.decoder.", DETR_DECODER, FUSED),
+    NamePart(
         "detector_model.dot_product_scoring.",
         "detector.dot_prod_scoring.",
         (
@@ -134,7 +134,7 @@ DETECTOR = (
             NUMBERED,
         ),
     ),
-    Part(
+    NamePart(
         "detector_model.mask_decoder.",
         "detector.segmentation_head.",
         (
@@ -149,12 +149,12 @@ DETECTOR = (
 )
 GAUSSIAN = "pe_layer.positional_encoding_gaussian_matrix"
 TRACKER = (
-    Part(
+    NamePart(
         "tracker_model.shared_image_embedding.",
         "tracker.sam_prompt_encoder.",
         ((r"^positional_embedding$", GAUSSIAN),),
     ),
-    Part(
+    NamePart(
         "tracker_model.prompt_encoder.",
         "tracker.sam_prompt_encoder.",
         (
@@ -166,7 +166,7 @@ TRACKER = (
             (r"^mask_embed\.conv3\.", "mask_downscaling.6."),
         ),
     ),
-    Part(
+    NamePart(
         "tracker_model.mask_decoder.",
         "tracker.sam_mask_decoder.",
         (
@@ -182,7 +182,7 @@ TRACKER = (
             (HEADS + r"proj_out\.", r"\1layers.2."),
         ),
     ),
-    Part(
+    NamePart(
         "tracker_model.object_pointer_proj.",
         "tracker.obj_ptr_proj.",
         (
@@ -191,7 +191,7 @@ TRACKER = (
             (r"^proj_out\.", "layers.2."),
         ),
     ),
-    Part(
+    NamePart(
         "tracker_model.memory_attention.",
         "tracker.transformer.encoder.",
         (
@@ -199,7 +199,7 @@ TRACKER = (
             (r"^layer_norm\.", "norm."),
         ),
     ),
-    Part(
+    NamePart(
         "tracker_model.memory_encoder.",
         "tracker.maskmem_backbone.",
         (
@@ -214,7 +214,7 @@ TRACKER = (
             (r"\.scale$", ".gamma"),
         ),
     ),
-    Part(
+    NamePart(
         "tracker_model.",
         "tracker.",
         (

@@ -19,6 +19,8 @@ from sam3_image.output.formats.base import (
     numbered,
 )
 
+ANNOTATIONS_PER_IMAGE = 1_000_000
+
 
 def annotation(facts: Record, mask: Mask, segmentation: Any) -> Record:
     """What COCO says about an instance, but for the numbers that its document gives it."""
@@ -74,15 +76,16 @@ def document(image: ImageInfo, records: Sequence[Any], categories: Categories) -
 
 def dataset(images: Images, concepts: Sequence[str]) -> Pieces:
     """One document of many images, the annotations of each image as a piece."""
-    name, known, listed, count = "annotations.json", numbered(concepts), [], 0
+    name, known, listed, comma = "annotations.json", numbered(concepts), [], b""
     yield name, b'{"info":' + dump_json(_info()) + b',"licenses":[],"annotations":['
     for image, records in images:
         listed.append(_image(image))
         number(known, records)
-        made = dump_json(_numbered(image, records, known, count + 1))[1:-1]
-        if made:
-            yield name, (b"," if count else b"") + made
-        count += len(records)
+        # An id that follows from the image's stays what it is when images are added.
+        first = image.id * ANNOTATIONS_PER_IMAGE + 1
+        if made := dump_json(_numbered(image, records, known, first))[1:-1]:
+            yield name, comma + made
+            comma = b","
     rest = dump_json({"images": listed, "categories": _categories(known)})
     yield name, b"]," + rest[1:]
 

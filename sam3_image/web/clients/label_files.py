@@ -39,7 +39,7 @@ async def read_task_image(address: str, task_id: int | str | None, server: Serve
         address = base.rstrip("/") + address
     if base is None or not address.startswith(base.rstrip("/") + "/"):
         return await from_url(address, server.fetcher)
-    return await server.fetcher.get(address, await _authorization(server, base))
+    return await server.fetcher.fetch(address, await _authorization(server, base))
 
 
 async def _authorization(server: ServerState, base: str) -> str | None:

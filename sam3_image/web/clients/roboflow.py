@@ -159,16 +159,16 @@ async def _known(server: ServerState, body: ImagesBody, image: SentImage | None)
 def _questions(body: ConceptBody) -> list[tuple[Request, list[int]]]:
     """Requests, each with the places of the prompts that it asks.
 
-    Texts with the same threshold and no boxes go into one request, which is faster.
+    Texts without boxes go into one request, which is faster.
     """
-    together: dict[float, list[int]] = {}
+    together: dict[int, float] = {}  # place of a prompt → threshold
     questions: list[tuple[Request, list[int]]] = []
     for index, prompt in enumerate(body.prompts):
         threshold = body.output_prob_thresh
         if prompt.output_prob_thresh is not None:
             threshold = prompt.output_prob_thresh
         if not prompt.boxes:
-            together.setdefault(threshold, []).append(index)
+            together[index] = threshold
             continue
         inputs: dict[str, Any] = {
             "threshold": threshold,
@@ -177,9 +177,10 @@ def _questions(body: ConceptBody) -> list[tuple[Request, list[int]]]:
             "prompts": [prompt.text] if prompt.text else None,
         }
         questions.append((Request.from_inputs(**inputs), [index]))
-    for threshold, places in together.items():
-        texts = [body.prompts[index].text or "" for index in places]
-        questions.append((Request.from_inputs(prompts=texts, threshold=threshold), places))
+    if together:
+        texts = [body.prompts[index].text or "" for index in together]
+        request = Request.from_inputs(prompts=texts, thresholds=list(together.values()))
+        questions.append((request, list(together)))
     return questions
 
 

@@ -1,0 +1,1 @@
+"""Long runs, the demo checkpoint's making and Cog's schema: not part of the package."""
