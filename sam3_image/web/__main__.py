@@ -61,8 +61,9 @@ def _serve(settings: WebSettings, model: Settings, listening: socket.socket) -> 
     import uvicorn
 
     from sam3_image.report import log_to_stdout
-    from sam3_image.web.app import GRACE_SECONDS, create_app
-    from sam3_image.web.server import BoundedProtocol, behind_proxy
+    from sam3_image.web.app import create_app
+    from sam3_image.web.server import BoundedProtocol, GracefulServer, behind_proxy
+    from sam3_image.web.state import GRACE_SECONDS
 
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises it again when it has ended
         signal.signal(number, _stop)
@@ -71,15 +72,16 @@ def _serve(settings: WebSettings, model: Settings, listening: socket.socket) -> 
     config = uvicorn.Config(
         app,
         http=BoundedProtocol,
+        backlog=BACKLOG,  # so many connections are accepted in one go
         log_level="warning",
         access_log=False,
         server_header=False,
         proxy_headers=False,
         ws="none",
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=int(GRACE_SECONDS),
     )
     config.app = behind_proxy(app, config.forwarded_allow_ips)
-    server = uvicorn.Server(config)
+    server = GracefulServer(config, app.state.server)
     failures: list[BaseException] = []
 
     def load() -> None:

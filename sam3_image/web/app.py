@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
-from starlette.routing import Mount
 
 from sam3_image.errors import UserError, shown
 from sam3_image.settings import WebSettings
@@ -22,9 +21,6 @@ from sam3_image.web.state import ServerState
 
 if TYPE_CHECKING:  # torch takes seconds
     from sam3_image.serving import Service
-
-# After this many seconds a stopping server no longer waits for the jobs that still run.
-GRACE_SECONDS = 10
 
 ROUTERS: dict[str, APIRouter] = {"page": files.router, "api": api.router, **CLIENTS}
 OPEN_PATHS = ("/", "/static/", "/openapi.json", *health.PATHS)
@@ -60,7 +56,7 @@ def create_app(service: Service | None, settings: WebSettings) -> FastAPI:
     for router in (health.router, *_chosen(settings.groups)):
         app.include_router(router)
     if settings.groups is None or "page" in settings.groups:
-        app.router.routes.append(Mount("/static", files.StaticPage(directory=files.STATIC)))
+        app.mount("/static", files.StaticPage(directory=files.STATIC))
     return app
 
 
@@ -78,4 +74,4 @@ def _chosen(names: tuple[str, ...] | None) -> list[APIRouter]:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    await app.state.server.jobs.finish(GRACE_SECONDS)
+    await app.state.server.finish()

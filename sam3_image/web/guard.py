@@ -21,8 +21,8 @@ import re
 from collections.abc import Iterator, Sequence
 from urllib.parse import parse_qs, urlsplit
 
+from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sam3_image.errors import shown
@@ -73,6 +73,9 @@ class Guard:
         if refusal:
             await problem(*refusal)(scope, receive, send_with_headers)
             return
+        prefix = scope.get("root_path", "")
+        if not scope["path"].startswith(f"{prefix}/"):  # the proxy took it off, and ASGI wants it
+            scope["path"] = prefix + scope["path"]
         if FORWARDED_HOST in scope:
             MutableHeaders(scope=scope)["host"] = scope[FORWARDED_HOST]
         await self._app(scope, self._limited(receive), send_with_headers)

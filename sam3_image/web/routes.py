@@ -8,10 +8,9 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
-from fastapi import APIRouter, Request, Response, params
+from fastapi import APIRouter, HTTPException, Request, Response, params
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from sam3_image.web.json_text import parse_json

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 import time
 
+import uvicorn
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sam3_image.web.guard import FORWARDED_HOST
+from sam3_image.web.state import GRACE_SECONDS, ServerState
 
 HEAD_SECONDS = 15.0
 MAX_CONNECTIONS = 512
@@ -46,7 +49,9 @@ class BoundedProtocol(H11Protocol):
                 for other in self.connections
                 if isinstance(other, BoundedProtocol) and other._waits_since is not None
             ]
-            min(idle, key=lambda other: other._waits_since or 0.0).transport.close()
+            oldest = min(idle, key=lambda other: other._waits_since or 0.0)
+            oldest._stop_waiting()  # it stays in `connections` until it is lost
+            oldest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
@@ -74,6 +79,19 @@ class BoundedProtocol(H11Protocol):
     def _give_up(self) -> None:
         if self._waits_since is not None and not self.transport.is_closing():
             self.transport.close()
+
+
+class GracefulServer(uvicorn.Server):
+    """Requests and jobs share one time of grace: `state.stops_at` is set when it begins."""
+
+    def __init__(self, config: uvicorn.Config, state: ServerState) -> None:
+        super().__init__(config)
+        self._state = state
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and let what runs go on until then."""
+        self._state.stops_at = time.monotonic() + GRACE_SECONDS
+        await super().shutdown(sockets)
 
 
 class BehindProxy(ProxyHeadersMiddleware):

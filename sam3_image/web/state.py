@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
@@ -18,6 +20,8 @@ from sam3_image.web.store import Admission, BoundedStore
 if TYPE_CHECKING:  # torch takes seconds
     from sam3_image.serving import Service
 
+# Seconds after which a stopping server no longer waits for requests and jobs that still run.
+GRACE_SECONDS = 10.0
 IMAGE_SECONDS = 86_400.0  # an image is decoded again after a day
 
 
@@ -39,6 +43,7 @@ class ServerState:
         self.admission = Admission(settings.max_waiting)
         self.jobs = Jobs(max_unfinished=settings.max_waiting)
         self.measures = Measures()
+        self.stops_at = math.inf  # monotonic seconds at which the grace of a stopping server ends
         self.service: Service | None = None
         self._segmentation: AsyncSegmentation | None = None
         self._stores: dict[str, BoundedStore[Any]] = {}
@@ -48,6 +53,11 @@ class ServerState:
         self._segmentation = AsyncSegmentation(service, self.images, self.measures)
         self.measures.watch(service)
         self.service = service
+
+    async def finish(self) -> None:
+        """Let the jobs end before the server stops, for as long as its grace lasts."""
+        left = max(0.0, self.stops_at - time.monotonic())
+        await self.jobs.finish(min(left, GRACE_SECONDS))
 
     @property
     def ready(self) -> bool:

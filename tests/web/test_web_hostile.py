@@ -12,12 +12,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from pydantic import BaseModel
 
@@ -32,6 +34,7 @@ from tests.helpers.web_tools import CIRCLE, SHAPES
 TOKEN = "correct horse battery staple"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 SURROGATE = "\ud800"
+GROWTH_BYTES = 150_000_000  # of eight requests that run at one time, beside caches
 
 
 @pytest.fixture(scope="module")
@@ -318,11 +321,55 @@ def test_stopping_gives_jobs_their_grace_and_says_nothing_of_half_uploads(
     ):
         own.ready()
         with half_sent(own, "/api/pictures", 3), half_sent(own, "/v1/predict", 3):
-            inputs = {"image": address, "prompts": [f"thing {n}" for n in range(16)]}
+            inputs = {"image": address, "prompts": ["red circle", "star"]}
             body = {"input": inputs, "webhook": address, "webhook_events_filter": ["completed"]}
             assert own.http.post("/v1/predictions", json=body).json()["status"] != "succeeded"
-            time.sleep(0.5)
             own.process.send_signal(signal.SIGTERM)
             assert got.get(timeout=60)["status"] == "succeeded"
             assert own.process.wait(60) == 0
+        assert "Traceback" not in own.log()
+
+
+def test_a_hostile_crowd_costs_eight_honest_clients_nothing(
+    weights: Path, tmp_path: Path, silent: str
+) -> None:
+    """500 hostile requests, half of them without the token: every honest answer is as if alone."""
+    environment = {"SAM3_WEIGHTS": str(weights), "SAM3_TOKEN": TOKEN, "SAM3_FETCH_URLS": "private"}
+    hostile = [(path, json.dumps(body).encode()) for path, body in CASES]
+    hostile += [
+        (
+            "/v1/predictions",
+            json.dumps({"input": {"image": "data:,x"}, "webhook": silent}).encode(),
+        ),
+        ("/api/ai/queue", json.dumps({"input_image": "data:,x", "prompt": "a"}).encode()),
+        ("/label-studio/predict", b"[" * 10_000),
+        ("/sam3/concept_segment", b'{"api_key": "' + b"x" * 200_000),
+    ]
+    with WebServer(tmp_path / "crowd", environment) as own:
+        own.ready()
+        own.http.headers.update(BEARER)
+        known = own.http.post("/api/pictures", content=SHAPES).json()["id"]
+        question = {"picture": known, "inputs": {"prompt": CIRCLE}}
+        alone = own.http.post("/api/segment", json=question).json()["annotations"]
+        memory = psutil.Process(own.process.pid)
+
+        def harm(number: int) -> int:
+            path, body = hostile[number % len(hostile)]
+            headers = {"Authorization": ""} if number // len(hostile) % 2 else {}
+            return own.http.post(path, content=body, headers=headers).status_code
+
+        def ask(_: int) -> list[Any]:
+            answers = [own.http.post("/api/segment", json=question) for _ in range(5)]
+            return [answer.json().get("annotations") for answer in answers]
+
+        with ThreadPoolExecutor(16) as pool, ThreadPoolExecutor(8) as honest:
+            statuses = list(pool.map(harm, range(100)))
+            before = memory.memory_info().rss
+            asked = honest.map(ask, range(8))
+            statuses += pool.map(harm, range(100, 500))
+            assert [answer for answers in asked for answer in answers] == [alone] * 40
+        assert memory.memory_info().rss - before < GROWTH_BYTES
+        assert {status for status in statuses if status >= 500} == set()
+        own.process.send_signal(signal.SIGTERM)
+        assert own.process.wait(30) == 0, "webhooks that hang do not keep the server"
         assert "Traceback" not in own.log()

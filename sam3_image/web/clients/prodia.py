@@ -12,11 +12,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from fastapi import File, Form, Response, UploadFile
+from fastapi import File, Form, HTTPException, Response, UploadFile
 from fastapi import Request as HttpRequest
 from fastapi.responses import PlainTextResponse
 from pydantic import Field, ValidationError
-from starlette.exceptions import HTTPException
 
 from sam3_image.decode import Image
 from sam3_image.errors import ImageError, InputError, shown
