@@ -25,8 +25,10 @@ EQUAL = 0.5
 # IoU of two boxes of the model from which they are of one object. Two touching objects taken for
 # one have a box that shares half with the box of each.
 SAME_BOX = 0.6
+# Ratio of a mask to the largest one with the same box below which it shows a part of the object.
+PARTIAL = 0.6
 # Share of a large mask below which several instances inside it may be corners of it.
-SPARSE = 0.05
+SPARSE = 0.08
 # Share of the smaller of two pieces that lies in the other one from which they are of one object.
 # Neighboring objects' masks share a few pixels; pieces of one share a quarter of a tile.
 JOINED = 0.1
@@ -72,7 +74,7 @@ def unique(instances: Iterable[CropDetection]) -> list[CropDetection]:
     """Keep, of instances that are one object, the one with the best score.
 
     Masks that show a part of the object come last: those that do not fill their box, and those less
-    than half as large as another mask with the same box.
+    than `PARTIAL` times as large as another mask with the same box.
     """
     found = list(instances)
     partial = _partial(found)
@@ -107,7 +109,7 @@ def _partial(found: Sequence[CropDetection]) -> list[bool]:
         low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
         common = np.maximum(high - low, 0).prod(axis=1)
         union = sides.prod(axis=1) + side.prod() - common
-        partial.append(bool(((common >= SAME_BOX * union) & (area < SAME * areas)).any()))
+        partial.append(bool(((common >= SAME_BOX * union) & (area < PARTIAL * areas)).any()))
     return partial
 
 
