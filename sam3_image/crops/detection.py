@@ -68,7 +68,7 @@ def crop_detections(
         if not area or 2 * area < mask.area:
             continue
         own: Box = tuple(map(float, found.boxes[index]))  # type: ignore[assignment]
-        inside = _near(inside, own)
+        inside = _right_of(_near(mask, own), question.strip)
         area = inside.area
         if not area:
             continue
@@ -152,8 +152,12 @@ def _right_of(mask: Mask, column: int) -> Mask:
 
 
 def _near(mask: Mask, box: Box) -> Mask:
-    """Cut a mask to a box widened by `SLACK`."""
-    slack = SLACK * longer(box)
+    """Cut a mask to a box widened by `SLACK`; to the box itself where the mask is everything.
+
+    Such a mask, as of a mask_threshold of 0, says nothing of where the object ends.
+    """
+    everything = mask.area == mask.size[0] * mask.size[1]
+    slack = 0 if everything else SLACK * longer(box)
     left = max(0, math.floor(box[0] - slack) - mask.x)
     top = max(0, math.floor(box[1] - slack) - mask.y)
     right = max(0, math.ceil(box[2] + slack) - mask.x)

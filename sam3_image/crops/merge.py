@@ -22,6 +22,16 @@ SMALL = 0.25
 ALIKE = 0.5
 # IoU of two masks from which they also show the same of it.
 EQUAL = 0.5
+# IoU of two boxes of the model from which they are of one object. Two touching objects taken for
+# one have a box that shares half with the box of each.
+SAME_BOX = 0.6
+# Ratio of a mask to the largest one with the same box below which it shows a part of the object.
+PARTIAL = 0.6
+# Share of a large mask below which several instances inside it may be corners of it.
+SPARSE = 0.08
+# Share of the smaller of two pieces that lies in the other one from which they are of one object.
+# Neighboring objects' masks share a few pixels; pieces of one share a quarter of a tile.
+JOINED = 0.1
 
 
 @dataclass(frozen=True)
@@ -63,9 +73,16 @@ def merge(
 def unique(instances: Iterable[CropDetection]) -> list[CropDetection]:
     """Keep, of instances that are one object, the one with the best score.
 
-    A mask that fills its box goes before one that does not: that shows a part of the object.
+    Masks that show a part of the object come last: those that do not fill their box, and those less
+    than `PARTIAL` times as large as another mask with the same box.
     """
-    ordered = sorted(instances, key=lambda one: (not one.consistent, -one.score))
+    found = list(instances)
+    partial = _partial(found)
+    order = sorted(
+        range(len(found)),
+        key=lambda index: (partial[index], not found[index].consistent, -found[index].score),
+    )
+    ordered = [found[index] for index in order]
     boxes = np.array([one.around for one in ordered], dtype=np.float32).reshape(-1, 4)
     kept: list[int] = []
     for index, one in enumerate(ordered):
@@ -77,20 +94,43 @@ def unique(instances: Iterable[CropDetection]) -> list[CropDetection]:
     return [ordered[index] for index in kept]
 
 
+def _partial(found: Sequence[CropDetection]) -> list[bool]:
+    """For each instance, whether another one with about the same box has a much larger mask.
+
+    In a crowd the model may give only fragments of a mask, with a sure score and the right box.
+    """
+    if not found:
+        return []
+    boxes = np.array([one.box for one in found], dtype=np.float32)
+    areas = np.array([one.area for one in found])
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    partial = []
+    for box, area, side in zip(boxes, areas, sides, strict=True):
+        low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
+        common = np.maximum(high - low, 0).prod(axis=1)
+        union = sides.prod(axis=1) + side.prod() - common
+        partial.append(bool(((common >= SAME_BOX * union) & (area < PARTIAL * areas)).any()))
+    return partial
+
+
 def same(one: CropDetection, other: CropDetection) -> bool:
     """Whether two masks show one object: half of the smaller lies in the larger."""
     return shared(one, other) >= SAME * min(one.area, other.area)
 
 
 def groups(doubtful: Iterable[CropDetection]) -> list[tuple[CropDetection, Box]]:
-    """Join instances that overlap; each group is its best instance and the box around all of it."""
+    """Join pieces of one object; each group is its best instance and the box around all of it."""
     found: list[list[CropDetection]] = []
     for one in doubtful:
-        mine = [group for group in found if any(shared(one, other) for other in group)]
+        mine = [group for group in found if any(_joined(one, other) for other in group)]
         found = [group for group in found if group not in mine]
         found.append([other for group in mine for other in group] + [one])
     best = [(max(group, key=lambda one: one.score), group) for group in found]
     return [(first, hull(one.around for one in group)) for first, group in best]
+
+
+def _joined(one: CropDetection, other: CropDetection) -> bool:
+    return shared(one, other) >= JOINED * min(one.area, other.area)
 
 
 def _with_overview(
@@ -122,12 +162,16 @@ def _outweigh(parts: Sequence[CropDetection], one: CropDetection) -> bool:
     """Whether the tiles' instances inside `one` speak against it, however little they cover.
 
     Among many equal objects the overview smears a mask over several of them and the gaps between,
-    so several of about equal size do; corners of one object that look like objects differ in size.
-    So does a single one, if it is no mere corner and scores higher.
+    so several of about equal size do. Corners of one object that look like objects differ in size,
+    or cover next to nothing of it and score lower. A single instance speaks against it, too, if it
+    is no mere corner and scores higher.
     """
-    areas = [part.area for part in parts if part.consistent]
+    whole = [part for part in parts if part.consistent]
+    areas = [part.area for part in whole]
     if len(areas) > 1 and min(areas) >= ALIKE * max(areas):
-        return True
+        surer = all(part.score > one.score for part in whole)
+        if surer or sum(areas) >= SPARSE * one.area:
+            return True
     return any(part.area >= SMALL * one.area and part.score > one.score for part in parts)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sam3_image.crops.detection import CropDetection
-from sam3_image.crops.merge import merge
+from sam3_image.crops.merge import groups, merge, unique
 from sam3_image.crops.windows import Box
 from sam3_image.masks import Mask, PackedMask
 
@@ -113,3 +114,35 @@ def test_corners_of_a_large_object_differ_in_size_and_give_way() -> None:
     """As seen at a purple square: a corner of it, strips of its edge, less sure than the whole."""
     corners = [(100, 100, 165, 180), (145, 100, 260, 130), (100, 190, 112, 270)]
     assert merged(corners, 0.8, 0.99) == {LARGE}
+
+
+def test_corners_that_cover_next_to_nothing_give_way_even_if_of_equal_size() -> None:
+    corners = [(104, 104, 130, 128), (250, 250, 276, 274)]
+    assert merged(corners, 0.9, 0.99) == {LARGE}
+    assert merged(corners, 0.99, 0.9) == set(corners), "nothing confirms the less sure one"
+
+
+@pytest.mark.parametrize("consistent", [True, False])
+def test_fragments_of_a_mask_give_way_to_the_mask_with_the_same_box(consistent: bool) -> None:
+    """However sure they are; in either order, and when none of them fills its box."""
+    box = (100.0, 100.0, 160.0, 160.0)
+    full = whole((100, 100, 160, 156), 0.6)
+    fragments = [whole((104, 104, 130, 130), 0.99), whole((134, 134, 158, 158), 0.95)]
+    found = [replace(one, box=box, consistent=consistent) for one in [full, *fragments]]
+    for order in (found, found[::-1]):
+        (kept,) = unique(order)
+        assert kept.around == full.around
+
+
+def test_two_touching_objects_taken_for_one_are_no_better_mask_of_each() -> None:
+    both = whole((100, 100, 220, 160), 0.6)
+    each = [whole((100, 100, 160, 160), 0.9), whole((160, 100, 220, 160), 0.9)]
+    assert {one.around for one in unique([both, *each])} == {one.around for one in each}
+
+
+def test_neighbors_whose_masks_share_a_few_pixels_each_get_a_closer_look() -> None:
+    cut = [whole((100, 100, 161, 160), 0.9, 60.0), whole((159, 100, 220, 160), 0.8, 60.0)]
+    assert [one for one, _ in groups(cut)] == cut
+    halves = [whole((100, 100, 200, 160), 0.9, 60.0), whole((160, 100, 260, 160), 0.8, 60.0)]
+    ((_, box),) = groups(halves)
+    assert box == (100, 100, 260, 160)

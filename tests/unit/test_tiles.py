@@ -267,6 +267,25 @@ def test_what_a_mask_shows_outside_its_box_does_not_count(fleck: tuple[int, ...]
     assert (one.around, one.area) == ((180, 140, 220, 180), 40 * 40)
 
 
+@pytest.mark.parametrize("strip", [0, 20])
+def test_a_mask_of_everything_ends_at_its_box(strip: int) -> None:
+    """A mask_threshold of 0 gives one; it is no object that every border of the tile cuts."""
+    found = Detections.of(
+        size=(100, 100 + strip),
+        source=LowResMasks(np.ones((1, 96, 96), np.float32), 0.0, (100, 100 + strip)),
+        boxes=np.array([[strip + 10, 20, strip + 90, 60]], np.float32),
+        scores=np.array([0.9], np.float32),
+        presence=np.ones(1, np.float32),
+        concept="red",
+        prompt=0,
+    )
+    window, pixels = Window(50, 50, 150, 150), np.zeros((100, 100 + strip, 3), np.uint8)
+    question = Question(pixels, Find(("red",), 0.5), window, (0,), strip)
+    (one,) = crop_detections(question, found, (200, 200))
+    assert one.whole
+    assert (one.around, one.area) == ((60, 70, 140, 110), 80 * 40)
+
+
 def test_an_exemplar_is_shown_to_the_tiles_that_do_not_hold_it() -> None:
     pixels, masks = drawn((400, 900), [("red", 60, 60, 50), ("red", 800, 300, 50)])
     model = StandIn()
