@@ -64,11 +64,6 @@ class Options(BaseModel):
         except ValidationError as error:
             raise InputError(_refusal(type(self), error.errors()[0])) from None
 
-    @property
-    def asked(self) -> bool:
-        """Whether any of these inputs was given."""
-        return bool(self.model_fields_set)
-
     def given(self, *names: str) -> bool:
         """Whether any of these inputs was given, be it with the value of its default."""
         return bool(self.model_fields_set.intersection(names))

@@ -78,7 +78,7 @@ def segment(
             found = request.selection.apply_before_masks(found)
             found = refine(runner, image.pixels, found, crops.tile_size)
     with report.stage("select"):
-        if request.selection.asked:
+        if request.selection.model_fields_set:
             found = request.selection.apply(found, report.say)
     report.metrics["instances"] = len(found)
     return Instances(image, found, report.metrics)

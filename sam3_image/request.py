@@ -49,7 +49,7 @@ class Request:
                 given[_PART_OF[name]][name] = value
         prompts = Prompts(**given[Prompts])
         crops = _made(CropOptions, given)
-        if crops.asked:
+        if crops.model_fields_set:
             crops.check_with(prompts)
         return cls(
             prompts,

@@ -64,7 +64,9 @@ def run_heads(
     levels: of `first_levels`. tokens, valid: (B, t, C) and (B, t) of texts and exemplars.
     """
     position = position_encoding(detector, levels[-1])
-    spread = tuple([level.expand(len(tokens), -1, -1, -1) for level in levels])
+    spread = []
+    for level in levels:
+        spread.append(level.expand(len(tokens), -1, -1, -1))
     return detector(
         # The heads read only the lowest level's position encoding, and drop a fourth level.
         vision_embeds=Sam3VisionEncoderOutput(
