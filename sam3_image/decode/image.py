@@ -119,7 +119,7 @@ def decode(
     decoder = _Decoder(form, limits, claim, value_range)
     try:
         with _no_warnings():
-            return decoder.decode(data)
+            return decoder.read(data)
     except UserError:
         raise
     except MemoryError:
@@ -195,7 +195,7 @@ class _Decoder:
     value_range: str
     claimed: int = 0
 
-    def decode(self, data: bytes) -> Image:
+    def read(self, data: bytes) -> Image:
         """Return the image; raises UserError, or whatever a decoder raises for a damaged file."""
         if self.form is TIFF:
             return self._tiff(data)
@@ -286,7 +286,7 @@ class _Decoder:
         icon = largest_icon(data)
         notes = (f"Images: {icon.count}; the largest is shown",) if icon.count > 1 else ()
         if icon.size is None:
-            inside = replace(self, form=PNG).decode(icon.file)
+            inside = replace(self, form=PNG).read(icon.file)
             return replace(inside, format=self.form.name, notes=(*notes, *inside.notes))
         self.limits.check_size(icon.size)
         pixels = icon.size[0] * icon.size[1]

@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 import yaml
 
+from sam3_image.cli.serve import MAX_CONCURRENCY
 from tests.helpers.cog_server import REPOSITORY, SLOTS
 from tools.cog_schema.openapi import document
 from tools.cog_schema.signature import NO_DEFAULT, StaticRuleError, read_signature
@@ -84,10 +85,7 @@ def test_the_number_of_slots_is_the_same_everywhere() -> None:
     """`cog build` takes it from the decorator; Cog's server alone knows only the variable."""
     slots = read_signature(SOURCE).concurrency
     assert slots > 1
-    script = (REPOSITORY / "script" / "serve").read_text(encoding="utf-8")
-    exported = re.search(r'COG_MAX_CONCURRENCY="\$\{COG_MAX_CONCURRENCY:-(\d+)\}"', script)
-    assert exported
-    assert int(exported[1]) == int(SLOTS) == slots
+    assert int(MAX_CONCURRENCY) == int(SLOTS) == slots
     assert "concurrency" not in _config(), "cog.yaml would win over the decorator"
 
 
@@ -238,7 +236,7 @@ def _pins(name: str) -> dict[str, str]:
     pins = {}
     for line in (REPOSITORY / name).read_text().splitlines():
         if line and not line.startswith("#"):
-            match = re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9._]+)", line)
+            match = re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[[a-z0-9,]+\])?==([A-Za-z0-9._]+)", line)
             assert match, f"{name}: {line!r} is not NAME==VERSION"
             pins[match[1]] = match[2]
     return pins

@@ -149,6 +149,7 @@ PROTOCOLS = {
     "encode",  # CropModel and what stands in for it; formats' own encoders
     "load",  # WorkerPool
     "run",  # WorkerPool
+    "submit",  # WorkerPool
     "read",  # a file object
     "model_post_init",  # pydantic.BaseModel
     "segment",  # CropModel, and the services over it
