@@ -50,7 +50,7 @@ class AsyncSegmentation:
         self._measures = measures
         self._limiter = anyio.CapacityLimiter(THREADS)
 
-    async def decode(self, data: bytes) -> KnownImage:
+    async def known_image(self, data: bytes) -> KnownImage:
         """Decode an image file, or find it decoded; raises ImageError."""
         digest = await self.call(_digest, data)
         image = self._images.find(digest)

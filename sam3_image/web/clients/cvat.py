@@ -70,7 +70,7 @@ async def detect(body: DetectBody, response: Response, server: Server) -> list[D
     """Find every instance of each label."""
     labels = server.segmentation.readable(body.labels)
     skipped(response, body.labels, labels)
-    image = (await server.segmentation.decode(from_base64(body.image))).image
+    image = (await server.segmentation.known_image(from_base64(body.image))).image
     found = await server.segmentation.find_labels(image, labels, threshold=body.threshold)
     return await server.segmentation.call(_shapes, found)
 
@@ -90,7 +90,7 @@ async def interact(body: InteractBody, server: Server) -> InteractAnswer:
 
 
 async def _found(server: ServerState, image: str, request: Request) -> Instances:
-    known = await server.segmentation.decode(from_base64(image))
+    known = await server.segmentation.known_image(from_base64(image))
     return await server.segmentation.segment(known.image, request)
 
 

@@ -141,7 +141,7 @@ async def _predict(
             "an image."
         )
     segmentation = server.segmentation
-    image = (await segmentation.decode(await read_task_image(address, task.id, server))).image
+    image = (await segmentation.known_image(await read_task_image(address, task.id, server))).image
     if drawn is None:
         readable = segmentation.readable(config.output.labels)
         found = await segmentation.find_labels(image, readable)

@@ -61,7 +61,7 @@ async def segment(
         box_labels=box_labels or None,
         threshold=threshold,
     )
-    known = await server.segmentation.decode(await image.read())
+    known = await server.segmentation.known_image(await image.read())
     found = await server.segmentation.segment(known.image, request)
     data = await server.segmentation.call(_segments, found, mask_format)
     return SegmentAnswer(created=int(time.time()), data=data)

@@ -168,7 +168,7 @@ def _question(body: EditBody) -> tuple[Request, str]:
 
 
 async def _edited(server: ServerState, request: Request, image: str) -> RenderedFile:
-    known = await server.segmentation.decode(await from_url(image, server.fetcher))
+    known = await server.segmentation.known_image(await from_url(image, server.fetcher))
     return await server.segmentation.file(known.image, request)
 
 

@@ -175,7 +175,7 @@ def _request(job: JobBody, **output: Any) -> Request:
 
 async def _open(server: ServerState, data: bytes) -> Image:
     """The decoded image; raises ImageError for one that Prodia would not take."""
-    image = (await server.segmentation.decode(data)).image
+    image = (await server.segmentation.known_image(data)).image
     if image.format not in FORMATS:
         raise ImageError(f"input is {image.format}; accepted are {', '.join(FORMATS)}.")
     height, width = image.size

@@ -160,7 +160,7 @@ async def _created(
         if reference is not None:
             examples = await _content(server, reference)
             asked = Request.from_filled(**{**inputs, REFERENCE: examples})
-        known = await server.segmentation.decode(await _content(server, image))
+        known = await server.segmentation.known_image(await _content(server, image))
         return [await server.segmentation.file(known.image, asked)]
 
     about = {"model": model, "version": body.version or "local", "input": _short(body.input)}

@@ -153,7 +153,7 @@ async def _known(server: ServerState, body: ImagesBody, image: SentImage | None)
             f"image has the type {shown(image.type)}; accepted are 'base64' and 'url' (pickled "
             "arrays are never loaded: they can run code)."
         )
-    return await server.segmentation.decode(data)
+    return await server.segmentation.known_image(data)
 
 
 def _questions(body: ConceptBody) -> list[tuple[Request, list[int]]]:

@@ -121,7 +121,7 @@ async def predict(body: LabelingBody, server: Server) -> LabelingAnswer:
     """Find every instance of the words or exemplars, or pick the object under the points."""
     params = body.params
     _check_together(params)
-    image = (await server.segmentation.decode(from_base64(body.image))).image
+    image = (await server.segmentation.known_image(from_base64(body.image))).image
     found = await server.segmentation.segment(image, _request(params, image.size))
     named = bool(_words(params))
     shapes = await server.segmentation.call(_shapes, found, named, params.epsilon_factor)

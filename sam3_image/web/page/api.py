@@ -58,7 +58,7 @@ async def example() -> FileResponse:
 @router.post("/api/pictures", status_code=201)
 async def upload(http: HttpRequest, server: Server) -> dict[str, Any]:
     """Keep the image file that is the body: → {id, width, height}."""
-    known = await server.segmentation.decode(await http.body())
+    known = await server.segmentation.known_image(await http.body())
     height, width = known.image.size
     return {"id": known.id, "width": width, "height": height}
 
@@ -151,7 +151,7 @@ async def _sent(server: ServerState, form: FormData, name: str) -> KnownImage:
     part = form.get(name)
     if not isinstance(part, UploadFile):
         raise InputError(f"{name} is missing; send the file as the form's part {name!r}.")
-    return await server.segmentation.decode(await part.read())
+    return await server.segmentation.known_image(await part.read())
 
 
 def _inputs(inputs: Any) -> dict[str, Any]:
