@@ -29,7 +29,7 @@ SAME_BOX = 0.6
 PARTIAL = 0.6
 # Share of a large mask below which several instances inside it may be corners of it.
 SPARSE = 0.08
-# Ratio of the pieces that tiles cut to the instances inside a large mask from which they confirm it.
+# How much more than the instances inside a large mask the cut pieces must be to confirm it.
 MANY = 3
 # Share of the smaller of two pieces that lies in the other one from which they are of one object.
 # Neighboring objects' masks share a few pixels; pieces of one share a quarter of a tile.
