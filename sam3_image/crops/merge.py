@@ -29,6 +29,8 @@ SAME_BOX = 0.6
 PARTIAL = 0.6
 # Share of a large mask below which several instances inside it may be corners of it.
 SPARSE = 0.08
+# How much more than the instances inside a large mask the cut pieces must be to confirm it.
+MANY = 3
 # Share of the smaller of two pieces that lies in the other one from which they are of one object.
 # Neighboring objects' masks share a few pixels; pieces of one share a quarter of a tile.
 JOINED = 0.1
@@ -152,7 +154,7 @@ def _with_overview(
     if not _cut(parts, one, overlap) or not (covered or len(parts) == 1):
         if covered:
             return kept, False  # tiles explain most of it: a blur of several objects
-        if _outweigh(parts, one) and not _confirmed(one, kept, pieces):
+        if _outweigh(parts, one) and not _confirmed(one, parts, kept, pieces):
             return kept, False
     # Parts of a large object that look like one themselves in a tile.
     return [other for part, other in zip(inside, kept, strict=True) if not part], True
@@ -176,16 +178,21 @@ def _outweigh(parts: Sequence[CropDetection], one: CropDetection) -> bool:
 
 
 def _confirmed(
-    one: CropDetection, kept: Sequence[CropDetection], pieces: Sequence[CropDetection]
+    one: CropDetection,
+    parts: Sequence[CropDetection],
+    kept: Sequence[CropDetection],
+    pieces: Sequence[CropDetection],
 ) -> bool:
     """Whether tiles saw a large object in the place of `one`: pieces of it cut by their borders.
 
     Pieces of what another tile holds whole say nothing. Since tiles overlap, most of an object is
-    in two pieces at least; the bound counts each.
+    in two pieces at least; the bound counts each. Less will do where `parts`, the instances inside
+    `one`, are small beside the pieces.
     """
     cut = [piece for piece in pieces if _within(piece, one)]
     cut = [piece for piece in cut if not any(_within(piece, other) for other in kept)]
-    return sum(piece.area for piece in cut) >= one.area
+    against = MANY * sum(part.area for part in parts)
+    return sum(piece.area for piece in cut) >= min(one.area, against)
 
 
 def _cut(parts: list[CropDetection], one: CropDetection, overlap: float) -> bool:

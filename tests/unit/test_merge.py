@@ -146,3 +146,13 @@ def test_neighbors_whose_masks_share_a_few_pixels_each_get_a_closer_look() -> No
     halves = [whole((100, 100, 200, 160), 0.9, 60.0), whole((160, 100, 260, 160), 0.8, 60.0)]
     ((_, box),) = groups(halves)
     assert box == (100, 100, 260, 160)
+
+
+def test_two_equal_corners_give_way_where_most_of_what_tiles_saw_is_cut() -> None:
+    """As seen at a green square: strips along its edges reach over the borders of tiles."""
+    corners = [whole((100, 100, 150, 130), 1.0), whole((230, 100, 280, 130), 0.9)]
+    strips = [(100, 240, 200, 280), (160, 240, 280, 280), (250, 140, 280, 280)]
+    pieces = [whole(box, 1.0, depth=45.0) for box in strips]
+    assert {one.around for one in merge(corners, [whole(LARGE, 0.99)], TILE).kept} != {LARGE}
+    found = merge([*corners, *pieces], [whole(LARGE, 0.99)], TILE)
+    assert {one.around for one in found.kept} == {LARGE}
