@@ -183,8 +183,8 @@ class Sam:
 
     def __repr__(self) -> str:
         model = self._model
-        where = "closed" if model is None else f"on {model.placement}"
-        return f"<Sam {WeightsSource.of(self._settings).name}, {where}>"
+        where = ", closed" if model is None else f" on {model.placement}"
+        return f"<Sam {WeightsSource.of(self._settings).name}{where}>"
 
     def _answer(
         self, image: Any, task: str, options: dict[str, Any]
