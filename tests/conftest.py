@@ -35,7 +35,7 @@ def _silent_libtiff() -> None:
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole, tiny checkpoint with random weights: it loads and runs, what it finds is noise."""
-    from tests import tiny_checkpoint
+    from tests.helpers import tiny_checkpoint
 
     return tiny_checkpoint.write(tmp_path_factory.mktemp("tiny"))
 

@@ -193,7 +193,7 @@ def test_every_combination_of_the_drop_in_inputs_is_accepted() -> None:
         ({"mask_opacity": 1.5}, "1.5"),
         ({"mask_opacity": -0.1}, "-0.1"),
         ({"output_format": "gif"}, "gif"),
-        ({"annotation_format": "voc"}, "voc"),
+        ({"annotation_format": "svg"}, "svg"),
         ({"apply_mask": True, "mask_only": True}, "mask_only"),
         ({"apply_mask": True, "mask_only": True, "return_zip": False}, "mask_only"),
         ({"show_labels": True}, "save_overlay=true"),
