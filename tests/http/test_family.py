@@ -127,9 +127,9 @@ def test_what_a_checkpoint_is_comes_from_its_configuration(lite: Path, sharded: 
         "Model: Sam3LiteTextModel, tasks concept only; prompts of at most 16 tokens, "
         "at most 6 instances of one; input 112×112"
     )
-    light.check(["x" * 14])
+    light.check_texts(["x" * 14])
     with pytest.raises(InputError, match=r"17 tokens .* at most 16"):
-        light.check(["x" * 15])
+        light.check_texts(["x" * 15])
     whole.check(["x" * 30])
 
 

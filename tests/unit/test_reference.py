@@ -90,17 +90,17 @@ def test_token_0_is_hidden_from_the_detector_alone(
 def test_tokens_are_counted_after_the_clean_up(segmenter: Segmenter) -> None:
     """In the tiny checkpoint each letter is a token, so the entities alone would be too many."""
     if segmenter._texts.reference is META:
-        segmenter.check(["&eacute;" * 5])
+        segmenter.check_texts(["&eacute;" * 5])
     else:
         with pytest.raises(InputError, match="tokens"):
-            segmenter.check(["&eacute;" * 5])
+            segmenter.check_texts(["&eacute;" * 5])
 
 
 @pytest.mark.parametrize("text", ["&nbsp;", "\x07", "&#32;&Tab;"])
 def test_a_text_that_the_clean_up_empties_is_refused(tiny_weights: Path, text: str) -> None:
     segmenter = Segmenter(Checkpoint.open(tiny_weights), CPU, reference=META)
     with pytest.raises(InputError, match="blank") as caught:
-        segmenter.check(["red circle", text])
+        segmenter.check_texts(["red circle", text])
     assert repr(text) in str(caught.value)
 
 

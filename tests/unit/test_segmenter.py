@@ -156,6 +156,6 @@ def test_thirty_two_tokens_pass_and_thirty_three_are_counted(segmenter: Segmente
         n for n in range(1, 64) if len(segmenter._texts.tokenizer(text(n)).input_ids) >= 32
     )
     assert len(segmenter._texts.tokenizer(text(words)).input_ids) == 32
-    segmenter.check([text(words)])
+    segmenter.check_texts([text(words)])
     with pytest.raises(InputError, match="33 tokens"):
-        segmenter.check([text(words + 1)])
+        segmenter.check_texts([text(words + 1)])
