@@ -19,7 +19,8 @@ from transformers.models.sam3.modeling_sam3 import Sam3ImageSegmentationOutput
 from benchmarks import pictures, plain
 from benchmarks.measure import Seconds, Stages
 from sam3_image.decode import Limits, open_image
-from sam3_image.model import DEFAULT_COMPATIBILITY, Find, Finder, merged, transfer
+from sam3_image.model import Find, Finder, merged, transfer
+from sam3_image.model.compatibility import TRANSFORMERS
 from sam3_image.output import Output, save
 
 SIDE = 1008  # of the encoder's input at full resolution
@@ -113,7 +114,7 @@ class Ours:
         self._photo = inputs.photo
         nothing: Any = None  # the parts that only the model's own pass would use
         self._finder = ReadyMade(
-            nothing, nothing, nothing, nothing, DEFAULT_COMPATIBILITY, outputs=inputs.load()
+            nothing, nothing, nothing, nothing, TRANSFORMERS, outputs=inputs.load()
         )
 
     def __call__(self, kinds: list[str], folder: Path) -> Seconds:
