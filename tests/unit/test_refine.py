@@ -39,10 +39,11 @@ def test_no_mask_gets_worse(sam: sam3_image.Sam, kind: str, seed: int) -> None:
 
 
 def test_specks_are_not_the_object(sam: sam3_image.Sam) -> None:
-    segmenter = sam._service._segmenter
-    eye = CropRunner(segmenter, segmenter.side(100), 0.5)
+    segmenter = sam._model
+    assert segmenter is not None
+    runner = CropRunner(segmenter, segmenter.side(100), 0.5)
     pixels, objects = scene("specked", 2)
-    features = segmenter.encode(pixels, eye.side)
+    features = segmenter.encode(segmenter.prepare(pixels, runner.side))
     for one in objects:
         x, y = central(one.mask)
         pick = Pick((Target(points=((x, y),), labels=(1,)),), multimask=False)
@@ -50,7 +51,7 @@ def test_specks_are_not_the_object(sam: sam3_image.Sam) -> None:
         (first,) = found.masks()
         specks = _specks(objects, first.area)
         spoiled = Mask(first.full() | specks, 0, 0, first.size)
-        (fine,) = refine(eye, pixels, replace(found, source=PackedMasks.of([spoiled]))).masks()
+        (fine,) = refine(runner, pixels, replace(found, source=PackedMasks.of([spoiled]))).masks()
         assert not (fine.full() & specks).any()
         assert iou(fine.full(), one.mask) >= iou(first.full(), one.mask) + 0.01
 

@@ -27,13 +27,13 @@ def sam(weights: Path) -> Sam:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many crops went through the encoder, pass by pass."""
     counts: list[int] = []
-    encode = Segmenter.encode_squares
+    encode = Segmenter.encode_all
 
     def counted(segmenter: Segmenter, squares: Sequence[Any]) -> Any:
         counts.append(len(squares))
         return encode(segmenter, squares)
 
-    monkeypatch.setattr(Segmenter, "encode_squares", counted)
+    monkeypatch.setattr(Segmenter, "encode_all", counted)
     return counts
 
 
