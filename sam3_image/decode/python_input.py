@@ -148,7 +148,10 @@ def _rgb(pixels: NDArray[Any], limits: Limits, name: str) -> NDArray[np.uint8]:
         if pixels.dtype.kind not in "biuf":
             raise ImageError(f"{found}; give uint8 of shape {ARRAY_SHAPES}.")
         line = _conversion(pixels.astype(np.float64), pixels.dtype == np.uint16, '.astype("uint8")')
-        raise ImageError(f"{found}; give uint8 of shape {ARRAY_SHAPES}: {line}")
+        ranged = ""
+        if pixels.dtype.kind == "f":
+            ranged = "value_range 'type' for values from 0 to 1 or 'LOW,HIGH', or "
+        raise ImageError(f"{found}; give {ranged}uint8 of shape {ARRAY_SHAPES}: {line}")
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
         advice = ""
         if pixels.ndim == 4:

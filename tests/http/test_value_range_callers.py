@@ -63,5 +63,5 @@ def test_from_python(weights: Path) -> None:
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = tmp_path / "deep.png"
     image.write_bytes(GRAY)
-    assert cli.main([str(image), "--value-range", "4095"]) == cli.USAGE_ERROR
+    assert cli.main(["predict", str(image), "--value-range", "4095"]) == cli.USAGE_ERROR
     assert "value_range is '4095'" in capsys.readouterr().err
