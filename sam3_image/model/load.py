@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from typing import TYPE_CHECKING
 
 from sam3_image.model.compatibility import Compatibility
@@ -25,6 +27,7 @@ def load_segmenter(settings: Settings, report: Report) -> Segmenter:
     with report.stage("setup"):
         folder = locate(source)
         loader = WeightsLoader(weight_files(folder), placement)
+        _name_user()
         # Imported only now: transformers takes seconds, in which the weights are read.
         from sam3_image.model.segmenter import CacheBudget, Segmenter
         from sam3_image.model.weights.checkpoint import Checkpoint
@@ -47,3 +50,15 @@ def load_segmenter(settings: Settings, report: Report) -> Segmenter:
         )
     report.say(f"Ready after {report.metrics['timing.setup']:.1f} s")
     return segmenter
+
+
+def _name_user() -> None:
+    """Give this process a user name where its uid has none, as under Kubernetes' `runAsUser`.
+
+    torch asks for it to name its compile cache when torchvision or transformers is imported, and
+    fails with a KeyError without one.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError since Python 3.13
+        os.environ["LOGNAME"] = f"uid{os.getuid()}"

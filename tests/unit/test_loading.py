@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from sam3_image.model.weights.loading import (
     load,
     weight_files,
 )
+from tests.helpers.cog_server import REPOSITORY
 
 KINDS = [Sam3Model, Sam3TrackerModel]
 TENSOR = "detector_model.dot_product_scoring.query_proj.weight"
@@ -199,3 +202,25 @@ def test_one_value_that_is_no_number_is_found(changed, value: float, dtype: torc
 def test_weights_of_others_are_left_in_the_file(changed):
     found = changed(lambda tensors: tensors.update({"something.else": torch.zeros(3)}))
     assert found.missing == found.mismatched == found.not_finite == []
+
+
+def test_a_uid_without_a_name_loads_the_model(weights: Path) -> None:
+    """As under Kubernetes' runAsUser: torch wants a user name for its compile cache."""
+    code = """
+import os, pwd, sys
+for name in ("USER", "LOGNAME", "LNAME", "USERNAME"):
+    os.environ.pop(name, None)
+def nobody(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = nobody
+import sam3_image
+sam3_image.load(sys.argv[1], device="cpu")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(weights)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
