@@ -150,12 +150,14 @@ function showPage({ words: typed, mode, tileSize, refine, threshold, opacity, co
 }
 
 async function begin() {
+  let refused = false; // for want of a token
   api.prepare({
     files: (wanted) => {
       const all = [...app.images, question.reference?.image];
       return all.find(({ id }) => id === wanted).file;
     },
     ask: (error) => {
+      refused = true;
       fail(error);
       return askForToken();
     },
@@ -164,7 +166,7 @@ async function begin() {
   render();
   try {
     app.about = { ...app.about, ...(await api.about()) };
-    fail(null);
+    if (refused) fail(null);
   } catch (error) {
     fail(error);
     return;
