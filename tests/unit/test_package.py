@@ -82,6 +82,8 @@ class Installed:
             "PATH": f"{self.bin}:{os.environ['PATH']}",
             "HOME": str(self.folder),
             "PYTHONPATH": str(self.blocked),
+            # Another sitecustomize of the same length in the same second would run the old one.
+            "PYTHONDONTWRITEBYTECODE": "1",
             "SAM3_WEIGHTS": "demo",
             "SAM3_DEVICE": "cpu",
             "OMP_NUM_THREADS": "1",
