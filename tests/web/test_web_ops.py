@@ -103,9 +103,11 @@ def test_one_line_for_each_request_that_says_nothing_of_its_content(web: WebServ
     assert len(forged.headers["x-request-id"]) == 16
 
 
-def test_the_log_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    handler = _LineHandler(as_json=True)
-    LOG.addHandler(handler)
+def test_the_log_as_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Alone: a command that another test ran in this process may have left its own.
+    monkeypatch.setattr(LOG, "handlers", [_LineHandler(as_json=True)])
     old = LOG.level
     LOG.setLevel(logging.INFO)
     try:
@@ -115,7 +117,6 @@ def test_the_log_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         except ValueError:
             LOG.exception("two\nlines")
     finally:
-        LOG.removeHandler(handler)
         LOG.setLevel(old)
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (first["status"], first["ms"], first["level"]) == (200, 1.5, "info")
