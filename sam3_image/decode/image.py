@@ -245,7 +245,7 @@ class _Decoder:
             return self._whole_png(data)
         except (UserError, MemoryError):
             raise
-        except Exception:
+        except Exception:  # decoders raise anything for a damaged file; `decode` explains it
             if (mended := png.without_damage(data)) is None:
                 raise
             return self._whole_png(mended)

@@ -108,7 +108,7 @@ class Job(Generic[T]):
             return work(self)
         except StopIteration as error:  # an event loop cannot pass it on
             raise RuntimeError(f"StopIteration: {error}") from error
-        except Exception:
+        except Exception:  # passes as it is; only what is not an Exception is changed below
             raise
         except BaseException as error:  # SystemExit in an event loop would end the server
             raise RuntimeError(f"{type(error).__name__}: {error}") from error

@@ -90,7 +90,7 @@ class WebJob:
         except UserError as error:
             self.error = error.with_traceback(None)  # its frames would keep the image alive
             self._finish(FAILED)
-        except Exception:
+        except Exception:  # a fault of the server: logged whole, and the client gets a sentence
             LOG.exception("job %s failed", self.id)
             self.error = UserError("The server failed on this request; its log says why.")
             self._finish(FAILED)
