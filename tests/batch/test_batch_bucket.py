@@ -14,7 +14,7 @@ from sam3_image.batch.results import Stock, locked
 from sam3_image.batch.sources import ImageSource
 from sam3_image.batch.storage import ResultFolder
 from sam3_image.errors import InputError, OutputError
-from tests.batch.test_batch_deaths import finish, start, wait_for
+from tests.batch.test_batch_deaths import SECONDS, finish, start, wait_for
 from tests.batch.test_batch_folder import SETTINGS, item
 from tests.helpers.batch_bucket import BUCKET, bucket  # noqa: F401 - a fixture
 from tests.helpers.batch_run import rows
@@ -43,7 +43,11 @@ def parts(out: str) -> list[str]:
     return results.parts(ResultFolder(out))
 
 
-def test_killed_twice_and_resumed(bucket: arrow_fs.FileSystem, tmp_path: Path) -> None:  # noqa: F811
+def test_killed_twice_and_resumed(
+    bucket: arrow_fs.FileSystem,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     source = upload(bucket, "in", {f"{n:03}.png": png(tmp_path) for n in range(IMAGES)})
     out = f"s3://{BUCKET}/out"
     for kill in (1, 2):
@@ -58,6 +62,12 @@ def test_killed_twice_and_resumed(bucket: arrow_fs.FileSystem, tmp_path: Path) -
     assert done["skipped"] == kept
     assert done["rows"] == IMAGES - kept
     assert sorted(rows(out)) == [f"{source}/{n:03}.png" for n in range(IMAGES)]
+    # What a killed worker had half written goes once it is too old to be another run's.
+    monkeypatch.setattr(results, "STALE_SECONDS", -SECONDS)
+    with locked(ResultFolder(out), quiet):
+        assert [
+            name for name in ResultFolder(out).files(results.WORK) if name.endswith(".tmp")
+        ] == []
     assert list(ResultFolder(out).files(results.WORK)) == []
 
 
