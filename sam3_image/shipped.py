@@ -48,7 +48,8 @@ def default_weights() -> Path:
     """
     if not IN_WHEEL:
         return ROOT / "weights" / "sam3"
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    # Not pathlib's own, which fails where there is no home.
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(cache, "sam3-image", "weights", "sam3")
 
 
