@@ -1,6 +1,6 @@
 """One process for many callers: a scheduler, a budget of memory, a workspace, a service."""
 
-from sam3_image.serving.cog_adapter import errors_for_cog, take_over_process
+from sam3_image.serving.cog_adapter import errors_for_cog, require_gpu, take_over_process
 from sam3_image.serving.memory import MemoryBudget, guarded
 from sam3_image.serving.scheduler import CanceledError, Job
 from sam3_image.serving.service import FileResult, Service
@@ -13,5 +13,6 @@ __all__ = [
     "Service",
     "errors_for_cog",
     "guarded",
+    "require_gpu",
     "take_over_process",
 ]
