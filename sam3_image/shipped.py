@@ -33,6 +33,7 @@ EXTRAS = {
     "httpx": "batch",
     "pyarrow": "batch",
     "ray": "batch",
+    "grpc": "fleet",  # of ray[serve]
 }
 
 
@@ -63,6 +64,11 @@ def missing_module(name: str | None) -> str | None:
     if package == "cv2":
         line += ", or opencv-python where another package wants that one"
     elif not IN_WHEEL:
-        scripts = {"cog": "script/serve", "web": "script/web", "batch": "script/batch"}
+        scripts = {
+            "cog": "script/serve",
+            "web": "script/web",
+            "batch": "script/batch",
+            "fleet": "script/fleet",
+        }
         line += f", or run {scripts[extra]}, which installs it"
     return f"{line}."

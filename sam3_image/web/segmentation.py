@@ -52,7 +52,7 @@ class AsyncSegmentation:
 
     async def known_image(self, data: bytes) -> KnownImage:
         """Decode an image file, or find it decoded; raises ImageError."""
-        digest = await self.call(_digest, data)
+        digest = await self.call(image_id, data)
         image = self._images.find(digest)
         if image is None:
             image = await self._service.submit_open(data)
@@ -134,5 +134,6 @@ class AsyncSegmentation:
         return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
 
 
-def _digest(data: bytes) -> str:
+def image_id(data: bytes) -> str:
+    """The id of an image: the digest of its file, 32 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()[:32]
