@@ -39,7 +39,7 @@ EXTRAS = {
 
 def command(name: str) -> str:
     """How the reader of a message calls a command: `sam3-image NAME`, in a clone `script/NAME`."""
-    return f"sam3-image {name}" if IN_WHEEL else f"script/{name}"
+    return f"script/{name}" if (ROOT / "script" / name).is_file() else f"sam3-image {name}"
 
 
 def default_weights() -> Path:

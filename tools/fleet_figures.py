@@ -423,8 +423,10 @@ def short_kill(fleet: Fleet) -> bool:
     return killed_replica(fleet, 40)
 
 
-ALL = (affinity, uploads, kept_things, leaving_clients, overhead, killed_replica, fatal_image)
-ALL += (redeployed, over_the_limit, default_routing)
+ALL = (
+    *(affinity, uploads, kept_things, leaving_clients, overhead, killed_replica, fatal_image),
+    *(redeployed, over_the_limit, default_routing),
+)
 SHORT = (short_affinity, kept_things, leaving_clients, short_kill, fatal_image)
 
 

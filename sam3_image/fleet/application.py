@@ -60,11 +60,11 @@ def application(options: FleetOptions) -> serve.Application:
                 "target_ongoing_requests": ENCODED,
             }
         }
-    line = {
+    line: dict[str, Any] = {
         "max_queued_requests": web.max_waiting,
         "backpressure_config": {"status_code": 429, "retry_after_s": RETRY_SECONDS},
     }
-    replicas = serve.deployment(
+    replicas: Any = serve.deployment(
         Model,
         name="Model",
         max_ongoing_requests=IN_WORK,
@@ -78,7 +78,7 @@ def application(options: FleetOptions) -> serve.Application:
         **count,
         **line,
     )
-    edges = serve.deployment(
+    edges: Any = serve.deployment(
         Edge,
         name="Edge",
         num_replicas=options.edges,

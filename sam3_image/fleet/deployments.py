@@ -34,8 +34,10 @@ from sam3_image.web import (
 )
 
 # The parts of an ASGI scope that travel to a replica; the others are objects of this process.
-SCOPE = ("type", "http_version", "method", "scheme", "path", "raw_path", "query_string", "headers")
-SCOPE += ("client", "server", "root_path", "sam3.forwarded_host")
+SCOPE = (
+    *("type", "http_version", "method", "scheme", "path", "raw_path", "query_string", "headers"),
+    *("client", "server", "root_path", "sam3.forwarded_host"),
+)
 # Lists of what is kept, which every replica has a part of: under this name in each answer.
 LISTS = {"/v1/predictions": "results", "/v1/files": "results", "/api/ai/queue": "generations"}
 TRIES = 2

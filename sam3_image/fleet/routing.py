@@ -27,8 +27,10 @@ KEY = re.compile(r"[0-9a-f]{32}$")  # an image's id, or the end of another id
 IMAGES = ("picture", "image", "input_image", "input")
 FORM_IMAGES = ("image", "input", "content")
 # A POST to these starts work that goes on after its answer, or keeps something under a new id.
-STARTS = ("/v1/predictions", "/v1/models/", "/v1/deployments/", "/v2/job/async", "/api/ai/queue")
-STARTS += ("/v1/files",)
+STARTS = (
+    *("/v1/predictions", "/v1/models/", "/v1/deployments/", "/v1/files"),
+    *("/v2/job/async", "/api/ai/queue"),
+)
 
 
 @dataclass(frozen=True)
