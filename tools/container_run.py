@@ -220,7 +220,7 @@ def under_load(container: Container, ask: Any) -> None:
     """SIGTERM while `LOAD` requests run: all are answered."""
     with ThreadPoolExecutor(LOAD) as pool:
         asked = [pool.submit(ask) for _ in range(LOAD)]
-        time.sleep(1.0)
+        time.sleep(0.3)
         done = sum(one.done() for one in asked)
         seconds = container.stop()
         answers = Counter(one.result() for one in asked)
@@ -249,7 +249,7 @@ def cog(image: ContainerImage, hardened: bool) -> None:
         assert bad == 422, "Cog has no schema"
         if hardened:
             guard(container)
-        under_load(container, lambda: ask(tile_size=128))
+        under_load(container, lambda: ask(tile_size=256))
 
 
 def guard(container: Container) -> None:
@@ -303,7 +303,7 @@ def page_and_prediction(container: Container) -> None:
     print(f"  a prediction: {ask()}")
     if container.name.startswith("sam3-web"):
         guard(container)
-    under_load(container, lambda: ask(tile_size=256))
+    under_load(container, ask)  # the web server gives them 10 s
 
 
 def batch_hardened(image: ContainerImage) -> None:

@@ -82,6 +82,7 @@ def application(options: FleetOptions) -> serve.Application:
         Edge,
         name="Edge",
         num_replicas=options.edges,
+        request_router_config={"request_router_class": ROUTER},
         # Every request holds its body, so their number is what bounds the memory.
         max_ongoing_requests=web.max_waiting + IN_WORK * (options.max_replicas or options.replicas),
         graceful_shutdown_timeout_s=DRAIN_SECONDS,

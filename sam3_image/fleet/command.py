@@ -49,6 +49,7 @@ def run_fleet(options: FleetOptions, address: str = LOCAL) -> None:
     print(f"fleet: open http://{options.host}:{options.port}/", file=sys.stderr, flush=True)
     if address == LOCAL:
         stop.wait()
+        serve.delete(NAME)  # answers what is in work; shutdown() alone would cut it off
         serve.shutdown()
         ray.shutdown()
 
@@ -57,6 +58,8 @@ def _connect(address: str) -> None:
     paths = (str(ROOT), os.environ.get("PYTHONPATH", ""))  # where Ray's workers find this package
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address == LOCAL:  # it listens on every interface, whatever it is told
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     if not Path("~").expanduser().is_dir() or not os.access(Path("~").expanduser(), os.W_OK):
         # Ray would keep it at home. Whoever is to join this Ray sets it.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ SCOPE = (
 )
 # Lists of what is kept, which every replica has a part of: under this name in each answer.
 LISTS = {"/v1/predictions": "results", "/v1/files": "results", "/api/ai/queue": "generations"}
-TRIES = 2
+AGAIN = "again"  # the session of all requests that are tried again
 SET_ASIDE_SECONDS = 600
 RETRY_SECONDS = 1
 NO_METRICS = (
@@ -49,7 +48,7 @@ NO_METRICS = (
 )
 ENDED = "The replica that worked on this request has ended: send it again."
 KILLS = (
-    f"{TRIES} replicas ended while they worked on this image, so it is not tried again within "
+    "Two replicas ended while they worked on this image, so it is not tried again within "
     f"{SET_ASIDE_SECONDS // 60} minutes: send another, or the same in another format or size."
 )
 
@@ -151,8 +150,9 @@ class Edge:
         log_to_stdout()
         self._model = model
         self._settings = settings
-        # One at a time are tried again, so that the image that ends a replica is known by it.
-        self._again = asyncio.Lock()
+        here = serve.get_replica_context()
+        self._edges = serve.get_deployment_handle(here.deployment, here.app_name)
+        self._one_at_a_time = asyncio.Lock()
         self._set_aside: TTLCache[str, bool] = TTLCache(10_000, SET_ASIDE_SECONDS)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -194,7 +194,8 @@ class Edge:
             route = await route_of(scope, path, body)
             if route.key in self._set_aside:
                 return problem(422, KILLS)
-            return _response(await self._asked(sent, body, route))
+            answer = await self._asked(sent, body, route)
+            return problem(422, KILLS) if answer is None else _response(answer)
         except BackPressureError as error:
             return problem(
                 429,
@@ -203,26 +204,48 @@ class Edge:
                 {"Retry-After": str(RETRY_SECONDS)},
             )
         except RayActorError:
-            if not route.repeatable:
-                return problem(503, ENDED, {"Retry-After": str(RETRY_SECONDS)})
-            return problem(422, KILLS)
+            return problem(503, ENDED, {"Retry-After": str(RETRY_SECONDS)})
 
-    async def _asked(self, scope: Scope, body: bytes, route: Route) -> Answer:
-        """The answer of the route's replica; raises RayActorError where replicas ended over it."""
+    async def _asked(self, scope: Scope, body: bytes, route: Route) -> Answer | None:
+        """The answer of the route's replica; None where two of them ended over it.
+
+        Raises RayActorError where one ended and the request must not be repeated.
+        """
+        try:
+            return await self._once(scope, body, route)
+        except RayActorError as error:
+            LOG.warning("a replica ended over %s: %s", route.key, error)
+            if not route.repeatable:
+                raise
+        # One Edge tries again for all, one request at a time: a replica that then ends has ended
+        # over this one, and not over what else it had in work.
+        answer: Answer | None = await self._edges.options(session_id=AGAIN).again.remote(
+            scope, body, route
+        )
+        return answer
+
+    async def again(self, scope: Scope, body: bytes, route: Route) -> Answer | None:
+        """The same for another Edge whose replica has ended over the request."""
+        async with self._one_at_a_time:
+            if route.key in self._set_aside:
+                return None
+            try:
+                return await self._once(scope, body, route)
+            except RayActorError as error:
+                LOG.warning("another replica ended over %s: %s", route.key, error)
+            if route.key:
+                await self._edges.broadcast("set_aside", route.key).results_async()
+            return None
+
+    async def set_aside(self, key: str) -> None:
+        """Refuse requests of this key from now on."""
+        self._set_aside[key] = True
+
+    async def _once(self, scope: Scope, body: bytes, route: Route) -> Answer:
         model = self._model.options(session_id=route.key) if route.key else self._model
-        for attempt in range(TRIES):
-            async with self._again if attempt else contextlib.nullcontext():
-                try:
-                    lent = {id: await self._lent(id) for id in route.others}
-                    answer: Answer = await model.answer.remote(scope, body, route.key or "", lent)
-                    return answer
-                except RayActorError as error:
-                    LOG.warning("a replica ended over %s: %s", route.key, error)
-                    if not route.repeatable:
-                        raise
-        if route.key:
-            self._set_aside[route.key] = True
-        raise RayActorError
+        lent = {id: await self._lent(id) for id in route.others}
+        answer: Answer = await model.answer.remote(scope, body, route.key or "", lent)
+        return answer
 
     async def _lent(self, id: str) -> Any:
         return await self._model.options(session_id=id[-32:]).lend.remote(id)

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio.to_thread
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.types import Message, Scope
 
@@ -65,7 +65,7 @@ def _body_key(body: bytes) -> tuple[str | None, list[str]]:
     """The key of a body that is JSON or an image file, and the ids of other images in it."""
     try:
         values = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return image_id(body), []
     if not isinstance(values, Mapping):
         return None, []
@@ -76,22 +76,22 @@ def _body_key(body: bytes) -> tuple[str | None, list[str]]:
 
 def _json_key(values: Mapping[str, Any]) -> str | None:
     if isinstance(name := values.get("image_id"), str):  # with the image, or alone later
-        return _key_in(name) or _key_of(name.encode())
+        return _key_in(name) or _key_of(name)
     for field in IMAGES:
         if values.get(field):
             return _image_key(values[field])
     tasks = values.get("tasks")  # of Label Studio, whose fields have any name
     if isinstance(tasks, list) and tasks and isinstance(tasks[0], Mapping):
-        return _key_of(json.dumps(tasks[0].get("data"), sort_keys=True).encode())
+        return _key_of(json.dumps(tasks[0].get("data"), sort_keys=True))
     return None
 
 
 def _image_key(value: Any) -> str | None:
     """The key of an image in any form in which a client sends it."""
     if isinstance(value, list):
-        return _image_key(value[0]) if value else None
+        value = value[0] if value else None
     if isinstance(value, Mapping):
-        return _image_key(value.get("value") or value.get("image"))
+        value = value.get("value") or value.get("image")
     if not isinstance(value, str):
         return None
     if id := _id_in(value):
@@ -99,7 +99,7 @@ def _image_key(value: Any) -> str | None:
     try:
         return image_id(from_base64(value))
     except ImageError:  # an address, or nothing that a replica will take
-        return _key_of(value.encode())
+        return _key_of(value)
 
 
 def _id_in(value: Any) -> str | None:
@@ -117,8 +117,8 @@ def _key_in(id: str) -> str | None:
     return found[0] if found else None
 
 
-def _key_of(text: bytes) -> str:
-    return hashlib.sha256(text).hexdigest()[:32]
+def _key_of(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 async def _form_key(scope: Scope, body: bytes) -> str | None:
@@ -131,6 +131,6 @@ async def _form_key(scope: Scope, body: bytes) -> str | None:
                 part = form.get(name)
                 if isinstance(part, UploadFile):
                     return await anyio.to_thread.run_sync(image_id, await part.read())
-    except HTTPException:  # no form: a replica says what is wrong
+    except MultiPartException:  # a replica says what is wrong
         pass
     return None
