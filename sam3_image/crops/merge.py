@@ -70,9 +70,7 @@ def merge(
             kept.append(one)
     deep = [one for one in seen if one.consistent and overlap < one.depth < math.inf]
     unsure = [one for one in whole if not one.consistent]
-    doubtful += [
-        one for one in (*deep, *unsure) if not any(_within(one, other) for other in kept)
-    ]
+    doubtful += [one for one in (*deep, *unsure) if not any(_within(one, other) for other in kept)]
     return Merged(kept, sorted(doubtful, key=lambda one: -one.score))
 
 

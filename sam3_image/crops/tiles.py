@@ -1,7 +1,7 @@
-"""find in a picture that is too large for one look: tiles, the whole, and closer looks.
+"""find in an image that is too large for one look: tiles, the whole, and closer looks.
 
-Every tile is asked like a picture of its own. What is longer than the tiles' overlap may lie whole
-in none of them; it comes from the look at the whole picture, or from a closer look at a square
+Every tile is asked like an image of its own. What is longer than the tiles' overlap may lie whole
+in none of them; it comes from the look at the whole image, or from a closer look at a square
 around the piece that a tile saw. So no mask is ever put together from pieces.
 """
 
@@ -42,9 +42,9 @@ class _Target:
 
 @dataclass(frozen=True)
 class Tiles:
-    """A picture, what to find in it, and how to cut it.
+    """An image, what to find in it, and how to cut it.
 
-    pixels: (H, W, 3) uint8 RGB. request: in pixels of the picture.
+    pixels: (H, W, 3) uint8 RGB. request: in pixels of the image.
     exemplars: what the objects look like, shown beside each part that does not hold it.
     tile_size: side of the tiles in pixels.
     """
@@ -57,7 +57,7 @@ class Tiles:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(height, width) of the picture."""
+        """(height, width) of the image."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
     def find(self, tile_done: TileDone) -> Detections:

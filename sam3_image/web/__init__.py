@@ -1,7 +1,7 @@
 """A web server: the page to try the model by hand, and the routes of other systems' clients.
 
 `create_app` makes the application around a `serving.Service`; `python -m sam3_image.web` (which
-`script/web` calls) runs it. The modules of `clients` translate between a client's requests and the
+`sam3-image web` calls) runs it. The modules of `clients` translate between a client's requests and the
 typed request, and compute nothing.
 """
 
