@@ -283,7 +283,6 @@ def web_hardened(image: ContainerImage) -> None:
     with running(image, "web", True, env, "web", "--host", "0.0.0.0") as container:
         print(f"  healthy after {container.wait_until_healthy():.1f} s: {container.healthy()[1]}")
         page_and_prediction(container)
-        guard(container)
 
 
 def page_and_prediction(container: Container) -> None:

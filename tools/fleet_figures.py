@@ -20,6 +20,7 @@ import contextlib
 import io
 import os
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -74,12 +75,12 @@ def deploy(address: str, default_routing: bool, line: int) -> int:
     """`sam3-image fleet`, with a model that an image with `FATAL` in it kills."""
     from ray.serve._private.constants import DEFAULT_REQUEST_ROUTER_PATH
 
-    from sam3_image.fleet import FleetOptions, run_fleet
+    from sam3_image.fleet import FleetOptions, deployments, run_fleet
     from tools.fleet_models import FragileModel
 
-    module: Any = sys.modules["sam3_image.fleet.application"]
-    module.Model = FragileModel
+    deployments.Model = FragileModel  # type: ignore[misc]
     if default_routing:
+        module: Any = sys.modules["sam3_image.fleet.application"]
         module.ROUTER = DEFAULT_REQUEST_ROUTER_PATH
     os.environ["SAM3_WEB_MAX_WAITING"] = str(line)
     run_fleet(FleetOptions(host="127.0.0.1", replicas=2), address)
@@ -336,8 +337,13 @@ def wait_for_replicas(fleet: Fleet, count: int) -> None:
 
 def measures() -> str:
     """All measures of all replicas, in Prometheus' format."""
+    return in_ray("from tools.fleet_models import print_measures; print_measures()")
+
+
+def in_ray(code: str) -> str:
+    """What a program prints that joins the Ray of the fleet."""
     done = subprocess.run(
-        [sys.executable, "-c", "from tools.fleet_models import print_measures; print_measures()"],
+        [sys.executable, "-c", code],
         cwd=REPOSITORY,
         env={**os.environ, **TOKEN},
         capture_output=True,
@@ -345,6 +351,20 @@ def measures() -> str:
         check=True,
     )
     return done.stdout
+
+
+def metrics_port(_: Fleet) -> bool:
+    """Ray gives out the measures of all replicas."""
+    code = "import ray; ray.init('auto', log_to_driver=False); "
+    code += "print(ray.nodes()[0]['MetricsExportPort'])"
+    done = in_ray(code).split()[-1]
+    end, found = time.monotonic() + 60, 0
+    while found < 2 and time.monotonic() < end:  # it collects them every ten seconds
+        time.sleep(2)
+        text = httpx.get(f"http://127.0.0.1:{done}/metrics").text
+        found = len(re.findall(r"^ray_sam3_queue_length\{", text, re.M))
+    print(f"queue lengths at Ray's metrics port: {found}")
+    return found >= 2
 
 
 def redeployed(fleet: Fleet, count: int = 300) -> bool:
@@ -448,8 +468,8 @@ def clients_that_left(_: Fleet) -> bool:
 
 
 ALL = (
-    *(affinity, uploads, kept_things, leaving_clients, overhead, killed_replica),
-    *(fatal_image_after_the_kill, redeployed, over_the_limit, default_routing),
+    *(affinity, uploads, kept_things, leaving_clients, metrics_port, overhead),
+    *(killed_replica, fatal_image_after_the_kill, redeployed, over_the_limit, default_routing),
 )
 SHORT = (asked_twice, kept_things, clients_that_left, fatal_image_beside_few)
 

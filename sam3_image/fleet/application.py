@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from ray import serve
 
-from sam3_image.fleet.deployments import RETRY_SECONDS, Edge, Model
 from sam3_image.settings import DEFAULT_PORT, Settings, WebSettings
+
+if TYPE_CHECKING:
+    from ray import serve
 
 # Serve's own router for requests that belong together; marked experimental, so Ray is pinned. It
 # tries no other replica: there an image would be encoded again, and what was kept is missing.
@@ -40,13 +41,19 @@ class FleetOptions(BaseModel):
     edges: int = Field(default=2, ge=1)
 
 
-def application(options: FleetOptions) -> serve.Application:
-    """The application that Serve deploys, from a command, `serve build` or a RayService.
+def application(arguments: FleetOptions | dict[str, Any]) -> serve.Application:
+    """The application that Serve deploys, for the command and for Serve's own configurations.
 
-    The variables are read here, those of the web server too. A Serve configuration does not say
-    here where Serve listens: `host` is every address unless it is given, so SAM3_TOKEN must be set.
-    Raises UserError.
+    arguments: a configuration's `args`. The variables are read here, those of the web server too.
+    A configuration does not say here where Serve listens: `host` is every address unless it is
+    given, so SAM3_TOKEN must be set. Raises UserError.
     """
+    # Imported late: Ray reads the environment, which the command changes, when it is imported.
+    from ray import serve
+
+    from sam3_image.fleet.deployments import RETRY_SECONDS, Edge, Model
+
+    options = FleetOptions.model_validate(arguments)
     model = Settings.from_environment(os.environ)
     web = WebSettings.from_environment(os.environ, options.host, options.port)
     # In a fleet the line before a replica is what is limited.

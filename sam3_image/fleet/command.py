@@ -7,10 +7,6 @@ import secrets
 import signal
 import sys
 import threading
-from pathlib import Path
-
-import ray
-from ray import serve
 
 from sam3_image.errors import UserError, shown
 from sam3_image.fleet.application import FleetOptions, application
@@ -28,7 +24,11 @@ def run_fleet(options: FleetOptions, address: str = LOCAL) -> None:
         answered; "auto" or HOST:PORT deploys onto a Ray that runs already, and returns at once.
     Raises UserError.
     """
+    _set_environment(address)
     app = application(options)  # refuses what cannot be before anything is started
+    import ray
+    from ray import serve
+
     _connect(address)
     stop = threading.Event()
     if address == LOCAL:
@@ -54,15 +54,22 @@ def run_fleet(options: FleetOptions, address: str = LOCAL) -> None:
         ray.shutdown()
 
 
-def _connect(address: str) -> None:
-    paths = (str(ROOT), os.environ.get("PYTHONPATH", ""))  # where Ray's workers find this package
+def _set_environment(address: str) -> None:
+    """What Ray reads when it is imported, and what its workers inherit."""
+    paths = (str(ROOT), os.environ.get("PYTHONPATH", ""))  # where the workers find this package
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address == LOCAL:  # it listens on every interface, whatever it is told
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if not Path("~").expanduser().is_dir() or not os.access(Path("~").expanduser(), os.W_OK):
-        # Ray would keep it at home. Whoever is to join this Ray sets it.
+    home = os.path.expanduser("~")
+    if address == LOCAL and not os.access(home, os.W_OK):  # Ray would keep its token there
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # Ray listens on every interface, whatever it is told.
+    if address == LOCAL or os.path.exists(f"{home}/.ray/auth_token"):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _connect(address: str) -> None:
+    import ray
+
     try:
         ray.init(address=address, include_dashboard=False if address == LOCAL else None)
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -43,8 +43,8 @@ AGAIN = "again"  # the session of all requests that are tried again
 SET_ASIDE_SECONDS = 600
 RETRY_SECONDS = 1
 NO_METRICS = (
-    "Each replica has measures of its own: Prometheus finds them, as ray_serve_… or ray_sam3_…, at "
-    "the metrics port of each Ray node (docs/deploy.md)."
+    "Each replica has measures of its own: Prometheus finds them, as ray_sam3_…, at the metrics "
+    "port of each Ray node (docs/deploy.md)."
 )
 ENDED = "The replica that worked on this request has ended: send it again."
 KILLS = (

@@ -122,7 +122,8 @@ def test_serve_accepts_the_configuration(monkeypatch: pytest.MonkeyPatch) -> Non
 
     (configuration,) = documents("serve.yaml")
     schema = ServeDeploySchema.model_validate(configuration)
-    options = FleetOptions(**schema.applications[0].args)
+    options = schema.applications[0].args
+    assert FleetOptions.model_validate(options).gpus == 1
     monkeypatch.setenv("SAM3_TOKEN", "")
     with pytest.raises(UserError, match="no token was set"):
         application(options)  # it is not known here that Serve listens on every address
