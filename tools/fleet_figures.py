@@ -1,6 +1,6 @@
 """`sam3-image fleet` under load, kills and redeployment: every figure of docs/deploy.md; by hand.
 
-    python -m tools.fleet_figures [--short]
+    python -m tools.fleet_figures [--short] [--only NAME …]
 
 Two replicas with the demo checkpoint on this machine. Ray listens on every interface, so all of it
 runs in a network namespace in which there is only the loopback (root is needed). `--short` is what
@@ -56,6 +56,7 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=["deploy"])
     parser.add_argument("address", nargs="?", default="local")
     parser.add_argument("--short", action="store_true")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="checks of this name alone")
     parser.add_argument("--default-routing", action="store_true")
     parser.add_argument("--line", type=int, default=64)
     options = parser.parse_args()
@@ -66,6 +67,8 @@ def main() -> int:
     enter()
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as fleet:
         checks = SHORT if options.short else ALL
+        if options.only:
+            checks = tuple(check for check in checks if check.__name__ in options.only)
         failed = [check.__name__ for check in checks if not timed(check, fleet)]
     print(f"failed: {', '.join(failed)}" if failed else "all right")
     return 1 if failed else 0
