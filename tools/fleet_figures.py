@@ -322,7 +322,8 @@ def fatal_image(fleet: Fleet, beside: int = 40) -> bool:
     ended = len(set(before) - set(fleet.replicas()))
     print(f"a fatal image: {first.status_code}, again {second.status_code}; {ended} replicas ended")
     print(f"  {first.json()['message']}; beside it {dict(found)}")
-    return first.status_code == 422 and ended <= 2 and found == {200: beside}
+    all_well = found[200] == beside == found.total()
+    return first.status_code == second.status_code == 422 and ended <= 2 and all_well
 
 
 def wait_for_replicas(fleet: Fleet, count: int) -> None:
@@ -461,8 +462,9 @@ def fatal_image_after_the_kill(fleet: Fleet) -> bool:
     return fatal_image(fleet)
 
 
-def fatal_image_beside_few(fleet: Fleet) -> bool:
-    return fatal_image(fleet, 8)
+def fatal_image_alone(fleet: Fleet) -> bool:
+    """Without waiting for the next replicas."""
+    return fatal_image(fleet, 0)
 
 
 def clients_that_left(_: Fleet) -> bool:
@@ -474,7 +476,7 @@ ALL = (
     *(affinity, uploads, kept_things, leaving_clients, metrics_port, overhead),
     *(killed_replica, fatal_image_after_the_kill, redeployed, over_the_limit, default_routing),
 )
-SHORT = (asked_twice, kept_things, clients_that_left, fatal_image_beside_few)
+SHORT = (asked_twice, kept_things, clients_that_left, fatal_image_alone)
 
 
 if __name__ == "__main__":
