@@ -64,6 +64,8 @@ class AnnotationFormat:
     dataset: many images, and the concepts in the order in which they are numbered → the files of
         one dataset, in pieces: pieces of one name follow each other and are one file. Concepts
         that were not named are numbered as they come. None where images have nothing in common.
+    images: the folder of a dataset in which the tool expects the images under their file names,
+        with a slash behind it, "" for the dataset's own. None where the tool is told.
     """
 
     name: str
@@ -75,6 +77,7 @@ class AnnotationFormat:
     dump: Callable[[Any], bytes] = dump_json
     extra: Callable[[Categories], dict[str, bytes]] | None = None
     dataset: Callable[[Images, Sequence[str]], Pieces] | None = None
+    images: str | None = None
 
 
 def facts(instances: Detections, index: int) -> Record:

@@ -98,4 +98,5 @@ FORMAT = AnnotationFormat(
     dump=str.encode,
     extra=_names,
     dataset=_dataset,
+    images="images/",
 )
