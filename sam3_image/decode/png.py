@@ -105,6 +105,16 @@ def deep_header(data: bytes) -> Header | None:
     return Header((height, width), CHANNELS[color], interlace == 1)
 
 
+def has_frames(data: bytes) -> bool:
+    """Whether a PNG is animated: it says before its pixels that it has more than one frame."""
+    for chunk in _chunks(data):
+        if chunk.kind == b"acTL":
+            return int.from_bytes(chunk.body[:4], "big") > 1
+        if chunk.kind == b"IDAT":
+            break
+    return False
+
+
 def without_damage(data: bytes) -> bytes | None:
     """Return a PNG without what is damaged or too large beside its pixels.
 

@@ -66,6 +66,11 @@ def rgb16(**options: Any) -> tuple[bytes, np.ndarray]:
     return write(values, Layout(**options)), high_bytes(values)
 
 
+def rgb8(**options: Any) -> tuple[bytes, np.ndarray]:
+    values = random_values("u1", 3)
+    return write(values, Layout(**options)), values
+
+
 def bands(count: int, **options: Any) -> tuple[bytes, np.ndarray]:
     values = random_values("u2", count)
     extra = (0,) * (count - 1)
@@ -104,6 +109,10 @@ TABLE: dict[str, Callable[[], tuple[bytes, np.ndarray]]] = {
     "RGB16 tiled": lambda: rgb16(tile=(16, 32)),
     "RGB16 big-endian": lambda: rgb16(order=">"),
     "RGB16 BigTIFF": lambda: rgb16(big=True),
+    "RGB8 big-endian BigTIFF": lambda: rgb8(order=">", big=True),
+    "RGB8 big-endian BigTIFF, LZW, planar": lambda: rgb8(
+        order=">", big=True, compression=5, planar=True
+    ),
     "RGB16 planar": lambda: rgb16(planar=True),
     "RGB16 planar LZW": lambda: rgb16(planar=True, compression=5),
     "RGB16 planar deflate": lambda: rgb16(planar=True, compression=8, tile=(32, 16)),
@@ -125,6 +134,12 @@ TABLE: dict[str, Callable[[], tuple[bytes, np.ndarray]]] = {
     "zstd": lambda: rgb16(compression=50000, predictor=2),
     "LZMA": lambda: rgb16(compression=34925),
 }
+
+
+def test_a_big_endian_bigtiff_that_is_not_read_says_what_it_is() -> None:
+    data = write(random_values("u1", 1), Layout(order=">", big=True, photometric=3))
+    with pytest.raises(ImageError, match="big-endian BigTIFF of other pixels than gray or RGB"):
+        decode(data, LIMITS)
 
 
 @pytest.mark.parametrize("name", TABLE)
