@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.helpers.browser import SECONDS, Visit
+from tests.helpers.browser import FOUR, SECONDS, Visit, answered
 
 
 def more(visit: Visit, name: str, value: str) -> None:
@@ -59,6 +59,18 @@ def test_masks_are_cleaned_as_asked(visit: Visit) -> None:
     visit.expect_count(3)
     assert "min_area" not in asked[-1]
     assert asked[-1]["fill_holes"] == 20
+
+
+def test_a_key_and_a_letter_choose_the_file_to_save(visit: Visit) -> None:
+    answered(visit, FOUR)
+    visit.find("run").focus()
+    visit.page.keyboard.press("s")
+    expect(visit.find("format")).to_be_focused()
+    visit.page.keyboard.press("y")
+    expect(visit.find("format")).to_have_value("yolo")
+    with visit.page.expect_download() as started:
+        visit.find("save").click()
+    assert started.value.suggested_filename == "shapes-yolo.zip"
 
 
 def deep() -> dict[str, Any]:

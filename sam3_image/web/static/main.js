@@ -103,6 +103,7 @@ function watch() {
     d: discardSelected,
     Delete: discardSelected,
     o: keepOnly,
+    s: () => find("#format").focus(),
     r: () => app.selected.size && find("#name").select(),
     ",": () => gallery.step(-1),
     ".": () => gallery.step(1),
