@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from sam3_image.decode.inflate import Inflated
 from sam3_image.decode.tiff_directory import Directory
 from sam3_image.decode.value_range import Samples, nodata_of
 from sam3_image.errors import ImageError, shown
@@ -33,6 +34,7 @@ WORK_BYTES = 6 * RUN_BYTES
 RAW = 1
 # What libtiff decompresses without interpreting it: LZW, deflate, PackBits, deflate, LZMA, zstd.
 COMPRESSIONS = (RAW, 5, 8, 32773, 32946, 34925, 50000)
+_DEFLATE = (8, 32946)
 # For refusals. The first group is read where the image has 8 bits.
 NAMES = {
     2: "CCITT RLE",
@@ -435,7 +437,11 @@ def _raw(layout: TiffLayout, pieces: range, rows: int, at_once: int) -> Iterator
 def _decompressed(
     layout: TiffLayout, pieces: range, rows: int, at_once: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield the same of compressed pieces, by libtiff."""
+    """Yield the same of compressed pieces, by libtiff; of one large deflated piece without it."""
+    large = len(pieces) == 1 and rows * layout.row_bytes > RUN_BYTES
+    if large and layout.compression in _DEFLATE and not layout.reversed_bits:
+        yield from _inflated(layout, pieces.start, rows, at_once)
+        return
     found = np.empty((rows, layout.row_bytes), np.uint8)
     # libtiff writes into the array, which Pillow takes for the pixels of a gray image.
     image = Pillow.frombuffer("L", (layout.row_bytes, rows), found, "raw", "L", 0, 1)
@@ -446,6 +452,23 @@ def _decompressed(
         raise _damaged("its data cannot be decompressed") from None
     for start in range(0, rows, at_once):
         yield found[start : start + at_once]
+
+
+def _inflated(
+    layout: TiffLayout, piece: int, rows: int, at_once: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the same of one deflated piece, of which libtiff would hold all at once, and twice."""
+    begin, length = int(layout.offsets[piece]), int(layout.counts[piece])
+    stream = Inflated(iter([memoryview(layout.data)[begin : begin + length]]))
+    for start in range(0, rows, at_once):
+        wanted = min(at_once, rows - start) * layout.row_bytes
+        try:
+            part = stream.read(wanted)
+        except ValueError:
+            part = b""
+        if len(part) < wanted:
+            raise _damaged("its data cannot be decompressed")
+        yield np.frombuffer(part, np.uint8).reshape(-1, layout.row_bytes)
 
 
 def _small_tiff(layout: TiffLayout, pieces: range, rows: int) -> bytes:

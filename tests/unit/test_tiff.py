@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from sam3_image.decode import tiff
 from sam3_image.decode.image import Limits, decode
 from sam3_image.decode.tiff import needs_own_reader, read_layout, read_samples
 from sam3_image.decode.tiff_directory import Directory
@@ -330,6 +332,33 @@ def test_a_file_that_is_cut_off_is_refused(compression: int) -> None:
     for length in (len(moved) - 1, len(moved) // 2, shift + 8):
         with pytest.raises(ImageError, match="cut off or damaged"):
             decode(bytes(moved[:length]), LIMITS)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("options", [{"rows": 45}, {"tile": (48, 64)}, {"rows": 20}])
+def test_a_piece_that_is_larger_than_a_run_is_exact(
+    compression: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiff, "RUN_BYTES", 4000)
+    monkeypatch.setattr(tiff, "PART_BYTES", 1000)
+    values = random_values("u2", 3)
+    data = write(values, Layout(compression=compression, **options))
+    assert np.array_equal(read_samples(read_layout(Directory.first(data), data)).values, values)
+    if compression in (8, 32946) and "rows" in options:
+        broken = data.replace(data[8:10], b"\xff\xff", 1)
+        with pytest.raises(ImageError, match="cannot be decompressed"):
+            decode(broken, LIMITS)
+
+
+def test_one_deflated_strip_is_never_whole_in_memory() -> None:
+    values = np.zeros((1000, 4000, 3), dtype=np.uint16)
+    data = write(values, Layout(rows=1000, compression=8, predictor=2))
+    layout = read_layout(Directory.first(data), data)
+    tracemalloc.start()
+    read_samples(layout)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < values.nbytes + 6 * tiff.PART_BYTES
 
 
 def test_memory_is_claimed_before_it_is_taken() -> None:
