@@ -28,7 +28,7 @@ class Inflated:
             waiting = self._inflate.unconsumed_tail or next(self._compressed, b"")
             try:
                 part = self._inflate.decompress(waiting, missing)
-            except isal_zlib.error as error:
+            except isal_zlib.error as error:  # type: ignore[misc]  # an instance, say its stubs
                 raise ValueError(str(error)) from None
             if not waiting and not part:  # for it also keeps what it could not give before
                 break

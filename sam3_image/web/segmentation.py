@@ -11,7 +11,6 @@ import anyio
 import anyio.to_thread
 
 from sam3_image.decode import Image
-from sam3_image.decode.value_range import AUTO
 from sam3_image.errors import InputError, shown
 from sam3_image.masks import Selection
 from sam3_image.model import MAX_PROMPTS
@@ -51,7 +50,7 @@ class AsyncSegmentation:
         self._measures = measures
         self._limiter = anyio.CapacityLimiter(THREADS)
 
-    async def known_image(self, data: bytes, value_range: str = AUTO) -> KnownImage:
+    async def known_image(self, data: bytes, value_range: str = "auto") -> KnownImage:
         """Decode an image file, or find it decoded; raises ImageError.
 
         value_range: how more than 8 bits become 8, as the input of `predict()`.
@@ -140,6 +139,6 @@ class AsyncSegmentation:
 
 def _digest(data: bytes, value_range: str) -> str:
     digest = hashlib.sha256(data)
-    if value_range != AUTO:
+    if value_range != "auto":
         digest.update(f"\0{value_range}".encode())
     return digest.hexdigest()[:32]

@@ -10,7 +10,6 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.datastructures import FormData, UploadFile
 
 from sam3_image.decode import Image
-from sam3_image.decode.value_range import AUTO
 from sam3_image.errors import ImageError, InputError, choices, shown
 from sam3_image.masks import rle
 from sam3_image.output import PALETTE
@@ -57,7 +56,7 @@ async def example() -> FileResponse:
 
 
 @router.post("/api/pictures", status_code=201)
-async def upload(http: HttpRequest, server: Server, value_range: str = AUTO) -> dict[str, Any]:
+async def upload(http: HttpRequest, server: Server, value_range: str = "auto") -> dict[str, Any]:
     """Keep the image file that is the body: → {id, width, height}.
 
     value_range: the input of `predict()`; the image is decoded here, so it is given here.
@@ -134,7 +133,7 @@ async def _asked(http: HttpRequest, server: ServerState) -> tuple[Image, Request
         async with http.form() as form:
             inputs = _inputs(parse_json("inputs", form.get("inputs", "{}")))
             if "reference_image" in form:
-                reference = await _sent(server, form, "reference_image", AUTO)
+                reference = await _sent(server, form, "reference_image", "auto")
                 inputs["reference_image"] = reference.image.pixels
             request = Request.from_inputs(**inputs)
             value_range = request.decoding.value_range
