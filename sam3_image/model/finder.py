@@ -132,13 +132,13 @@ class Finder:
     def _encode_geometry(
         self, features: Features, request: Find
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Boxes are normalised in float32: pixels in half precision would be off by pixels."""
+        """Boxes stay float32: in half precision they would be off by pixels."""
         levels = self.encoder.levels(features, "find", self.detector.vision_encoder.neck)
         height, width = features.size
         xyxy = torch.tensor(request.boxes, dtype=torch.float32).reshape(1, -1, 4)
         x0, y0, x1, y1 = (xyxy / torch.tensor([width, height, width, height])).unbind(-1)
         boxes = torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=-1)
-        boxes = boxes.to(self.placement.device, self.placement.dtype)
+        boxes = boxes.to(self.placement.device)
         labels = torch.tensor([request.labels], dtype=torch.long, device=boxes.device)
         return geometry_tokens(self.detector, levels[-1], boxes, labels)
 

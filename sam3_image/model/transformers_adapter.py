@@ -8,6 +8,7 @@ does not promise to keep. Whoever moves to another version of transformers check
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,8 +35,9 @@ def first_levels(neck: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
 def position_encoding(detector: Any, level: torch.Tensor) -> torch.Tensor:
     """The position encoding of a feature level (1, C, h, w), of the same shape."""
     neck = detector.vision_encoder.neck
-    encoding: torch.Tensor = neck.position_encoding(level.shape, level.device, level.dtype)
-    return encoding
+    # In bfloat16 its sines would be off by 0.03; computed in float32 and rounded once, by 0.002.
+    encoding: torch.Tensor = neck.position_encoding(level.shape, level.device, torch.float32)
+    return encoding.to(level.dtype)
 
 
 def geometry_tokens(
@@ -133,6 +135,62 @@ def _cell_positions(tracker: Any, level: torch.Tensor) -> torch.Tensor:
     centres = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
     encoded = tracker.shared_image_embedding(centres.to(level.device))
     return encoded.permute(2, 0, 1)[None].to(level.dtype)
+
+
+# In half precision, boxes and scores still are float32. transformers computes them in the dtype of
+# the whole model: bfloat16 has steps of 1/256 between 0.5 and 1, so a box would be off by up to 5 ‰
+# of the image's side. Meta runs SAM 3 under autocast, where the same tensors are float32 because
+# its weights are; here the weights are in half precision, so that each border is a cast.
+
+# Modules whose weights are float32 (`loading.FLOAT32_PARTS`) but which read half precision.
+TO_FLOAT32 = (
+    "detr_decoder.box_head",
+    "detr_decoder.presence_head",
+    "dot_product_scoring",
+    "mask_decoder.iou_prediction_head",
+    "mask_decoder.pred_obj_score_head",
+)
+# Modules with weights in half precision that read coordinates: these are rounded once, here.
+TO_HALF = (
+    "detr_decoder.ref_point_head",
+    "detr_decoder.box_rpb_embed_x",
+    "detr_decoder.box_rpb_embed_y",
+    "geometry_encoder.boxes_direct_project",
+    "geometry_encoder.boxes_pos_enc_project",
+    "geometry_encoder.boxes_pool_project",
+)
+# What it gives is sampled inside the exemplar boxes, at positions that must not be rounded.
+FROM_HALF = "geometry_encoder.vision_layer_norm"
+
+
+def install_casts(model: Any, dtype: torch.dtype) -> None:
+    """Let a model in half precision compute boxes and scores in float32.
+
+    model: a `Sam3Model` or `Sam3TrackerModel`. dtype: of its weights, but for those that stay
+        float32; nothing changes where that is float32 too.
+    """
+    if dtype is torch.float32:
+        return
+    modules = dict(model.named_modules())
+    for names, wanted in ((TO_FLOAT32, torch.float32), (TO_HALF, dtype)):
+        for name in names:
+            if name in modules:
+                modules[name].register_forward_pre_hook(_inputs_to(wanted), with_kwargs=True)
+    if FROM_HALF in modules:
+        modules[FROM_HALF].register_forward_hook(lambda _, inputs, output: output.float())
+
+
+def _inputs_to(dtype: torch.dtype) -> Callable[..., Any]:
+    """A hook that converts the floating-point tensors among a module's inputs."""
+
+    def convert(value: Any) -> Any:
+        is_float = isinstance(value, torch.Tensor) and value.is_floating_point()
+        return value.to(dtype) if is_float else value
+
+    def hook(_: Any, values: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return tuple(map(convert, values)), {key: convert(one) for key, one in named.items()}
+
+    return hook
 
 
 # The ViT's rotary attention: transformers computes cosines and sines in each of 32 layers at every

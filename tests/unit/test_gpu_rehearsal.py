@@ -19,7 +19,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Sam3VideoConfig, Sam3VideoModel
-from transformers.models.sam3.modeling_sam3 import Sam3DetrDecoder
+from transformers.models.sam3.modeling_sam3 import Sam3DetrDecoder, Sam3SinePositionEmbedding
 
 from sam3_image.model import Find, Pick, Placement, Segmenter, Target, finder, picker, segmenter
 from sam3_image.model.encoder import ModelInput
@@ -110,6 +110,11 @@ def rehearsed(request: pytest.FixtureRequest, weights: Path) -> Iterator[Segment
         for module in (finder, picker, segmenter):
             patch.setattr(module, "to_host", ones)
         patch.setattr(Sam3DetrDecoder, "_get_coords", coordinates)
+        # It keeps its results for the whole process, and fake tensors belong to one mode.
+        encode = Sam3SinePositionEmbedding.build_sine_position_embedding.__wrapped__
+        patch.setattr(
+            Sam3SinePositionEmbedding, "build_sine_position_embedding", staticmethod(encode)
+        )
         patch.setattr(torch.nn.Module, "to", moved)
         patch.setattr(torch.cuda, "synchronize", calls.append)
         placement = Placement(CUDA, request.param)

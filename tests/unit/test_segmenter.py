@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import Sam3Model, Sam3VideoConfig
+from transformers.models.sam3 import modeling_sam3
 
+from benchmarks.agreement import questions
 from sam3_image.model.cache import TensorCache
 from sam3_image.model.compatibility import TRANSFORMERS
 from sam3_image.model.device import Placement
 from sam3_image.model.prompts import Find, Pick, Target
 from sam3_image.model.segmenter import CacheBudget, Segmenter
 from sam3_image.model.transfer import pixel_values
+from sam3_image.model.transformers_adapter import position_encoding
 from sam3_image.model.weights.checkpoint import Checkpoint
 
 CPU = Placement(torch.device("cpu"), torch.float32)
@@ -119,6 +123,71 @@ def test_half_precision_runs_through_every_path(tiny_weights: Path) -> None:
         found = half.segment(features, request)
         assert found.source.values.dtype == found.scores.dtype == found.boxes.dtype == np.float32
         assert len(found)
+
+
+@pytest.fixture(scope="module")
+def exact(weights: Path) -> Segmenter:
+    return Segmenter(Checkpoint.open(weights), CPU)
+
+
+# float16 has no fast products on a CPU.
+@pytest.mark.parametrize(("dtype", "count"), [(torch.bfloat16, 18), (torch.float16, 3)], ids=str)
+def test_half_precision_answers_as_float32_does(
+    weights: Path, exact: Segmenter, dtype: torch.dtype, count: int
+) -> None:
+    """On a GPU it is the default: boxes within 1 ‰ of the image's side, the same instances."""
+    half = Segmenter(Checkpoint.open(weights), Placement(CPU.device, dtype))
+    pairs = 0
+    for pixels, question in questions(count):
+        one, other = (
+            model.segment(model.encode(model.prepare(pixels, model.side(100))), question)
+            for model in (exact, half)
+        )
+        assert len(one) == len(other)
+        np.testing.assert_allclose(other.scores, one.scores, atol=0.02)
+        sides = np.array([pixels.shape[1], pixels.shape[0]] * 2)
+        for index in range(len(one)):
+            ious = [one.mask(index).iou(mask) for mask in other.masks()]
+            nearest = int(np.argmax(ious))
+            assert ious[nearest] > 0.95
+            if isinstance(question, Find):
+                difference = np.abs(other.boxes[nearest] - one.boxes[index]) / sides
+                assert difference.max() < 1e-3
+            pairs += 1
+    assert pairs >= 2
+
+
+def test_coordinates_are_float32_until_they_are_read(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[torch.Tensor] = []
+
+    def noted(function: Any, place: int) -> Any:
+        def call(*values: Any) -> Any:
+            read.extend(values[place] if isinstance(values[place], tuple) else [values[place]])
+            return function(*values)
+
+        return call
+
+    encoding = modeling_sam3.Sam3SinePositionEmbedding
+    monkeypatch.setattr(encoding, "encode_1d_positions", noted(encoding.encode_1d_positions, 1))
+    monkeypatch.setattr(encoding, "encode_boxes", noted(encoding.encode_boxes, 1))
+    regions = modeling_sam3.torchvision.ops
+    monkeypatch.setattr(regions, "roi_align", noted(regions.roi_align, 1))
+    half = Segmenter(Checkpoint.open(weights), Placement(CPU.device, torch.bfloat16))
+    features = half.encode(half.prepare(picture(), half.side(100)))
+    half.segment(features, Find(("star",), 0.0, ((7.0, 9.0, 50.0, 60.0),), (1,)))
+    layers = len(half._heads[Find].detector.detr_decoder.layers)
+    assert len(read) > layers
+    assert {one.dtype for one in read} == {torch.float32}
+
+
+def test_positions_are_rounded_once(weights: Path, exact: Segmenter) -> None:
+    detector = exact._heads[Find].detector
+    level = torch.zeros(1, 8, 72, 72)
+    single = position_encoding(detector, level)
+    half = position_encoding(detector, level.to(torch.bfloat16))
+    assert torch.equal(half, single.to(torch.bfloat16))
 
 
 def test_caches_stay_within_their_budget(tiny_weights: Path) -> None:
