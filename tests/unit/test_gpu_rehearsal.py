@@ -56,9 +56,9 @@ def ones(values: torch.Tensor) -> np.ndarray:
     assert isinstance(values, FakeTensor)
     assert values.device == CUDA, "read from the device"
     assert values.dtype != torch.bfloat16, "NumPy has no bfloat16"
-    if values.ndim == 3:
-        assert values.dtype == torch.float32, "maps are made for the host's upsampling"
-        # Here as bytes: 3,200 of them in float32 are a gigabyte, which is copied a few times.
+    if values.ndim == 3 and values.shape[1] == values.shape[2]:
+        assert values.dtype == torch.float16, "maps leave in two bytes"
+        # Here as bytes: 3,200 of them are half a gigabyte, which is copied a few times.
         return np.ones(values.shape, dtype=np.uint8)
     return np.ones(values.shape, dtype=str(values.dtype).removeprefix("torch."))
 

@@ -12,6 +12,9 @@ from transformers import Sam3Model, Sam3VideoConfig
 from transformers.models.sam3 import modeling_sam3
 
 from benchmarks.agreement import questions
+from sam3_image.errors import DeviceError
+from sam3_image.masks import LowResMasks
+from sam3_image.model import finder
 from sam3_image.model.cache import TensorCache
 from sam3_image.model.compatibility import TRANSFORMERS
 from sam3_image.model.device import Placement
@@ -121,8 +124,70 @@ def test_half_precision_runs_through_every_path(tiny_weights: Path) -> None:
     exemplar = Find(("a",), 0.0, ((1.0, 1.0, 50.0, 50.0),), (1,))
     for request in (RED, exemplar, Pick((Target(box=(1.0, 1.0, 50.0, 50.0)),), True)):
         found = half.segment(features, request)
-        assert found.source.values.dtype == found.scores.dtype == found.boxes.dtype == np.float32
+        assert found.scores.dtype == found.boxes.dtype == np.float32
         assert len(found)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_maps_leave_in_two_bytes_and_nothing_is_lost(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 maps are 66 MB in float32, and the device waits for the copy."""
+    logits = (torch.randn(2, 5, 16, 16, generator=torch.manual_seed(0)) * 20).to(dtype)
+    logits[0, 1, 0, :4] = torch.tensor([3e38, -3e38, 1e-30, -1e-30]).to(dtype)
+    kept = (np.array([0, 0, 1]), np.array([1, 4, 0]))
+    moved: list[torch.Tensor] = []
+    monkeypatch.setattr(finder, "to_host", lambda values: moved.append(values) or values.numpy())
+    maps = finder._selected(logits, kept)
+    assert sum(values.nbytes for values in moved) == (
+        0 if dtype is torch.float32 else maps.size * 2
+    )
+    expected = logits[torch.from_numpy(kept[0]), torch.from_numpy(kept[1])].float().numpy()
+    ordinary = (np.abs(expected) < 3e4) & (np.abs(expected) > 1e-7)
+    np.testing.assert_array_equal(maps.astype(np.float32)[ordinary], expected[ordinary])
+    assert (np.sign(maps) == np.sign(expected))[np.abs(expected) > 1e-7].all()
+    assert np.isfinite(maps[np.isfinite(expected)]).all()
+
+
+def test_masks_of_two_byte_maps_are_those_of_the_same_values_in_float32() -> None:
+    values = (np.random.default_rng(0).normal(0, 5, (2, 12, 12))).astype(np.float16)
+    narrow = LowResMasks.of_logits(values, 0.5, (50, 70))
+    wide = LowResMasks.of_logits(values.astype(np.float32), 0.5, (50, 70))
+    for index in range(2):
+        assert np.array_equal(narrow.mask(index).inside, wide.mask(index).inside)
+
+
+def test_numbers_leave_the_device_at_once(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each copy to the host waits until the device has done all that was asked of it."""
+    moved: list[tuple[int, ...]] = []
+
+    def to_host(values: torch.Tensor) -> np.ndarray:
+        moved.append(tuple(values.shape))
+        return values.numpy()
+
+    monkeypatch.setattr(finder, "to_host", to_host)
+    features = segmenter.encode(segmenter.prepare(picture(), segmenter.side(100)))
+    segmenter.segment(features, Find(("red circle", "a", "b", "c"), 0.5))
+    assert len(moved) == 1
+
+
+@pytest.mark.parametrize("task", [RED, Pick((Target(box=(1.0, 1.0, 50.0, 50.0)),), False)])
+def test_scores_that_overflowed_are_an_error(tiny_weights: Path, task: Find | Pick) -> None:
+    """NaN is not above any threshold: without a check it would read as "nothing found"."""
+    half = Segmenter(Checkpoint.open(tiny_weights), Placement(CPU.device, torch.float16))
+    features = half.encode(half.prepare(picture(), half.side(100)))
+    head = half._heads[type(task)]
+    layer = (
+        head.detector.dot_product_scoring.query_proj
+        if isinstance(task, Find)
+        else head.tracker.mask_decoder.pred_obj_score_head.proj_out
+    )
+    layer.bias.data.fill_(float("nan"))
+    with pytest.raises(DeviceError, match="SAM3_DTYPE to bfloat16 or float32") as caught:
+        half.segment(features, task)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture(scope="module")
