@@ -11,7 +11,9 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -64,6 +66,7 @@ def run_heads(
     """A `Sam3ImageSegmentationOutput` for B prompts about one image.
 
     levels: of `first_levels`. tokens, valid: (B, t, C) and (B, t) of texts and exemplars.
+    The detector must have been through `install_host_shapes`.
     """
     position = position_encoding(detector, levels[-1])
     spread = []
@@ -75,7 +78,9 @@ def run_heads(
             fpn_hidden_states=(*spread, spread[-1]), fpn_position_encoding=(position,) * 4
         ),
         text_embeds=BaseModelOutputWithPooling(pooler_output=tokens),
-        attention_mask=valid,
+        # As attention reads it. From two dimensions each of three parts would make the same, after
+        # it has asked the device whether all tokens are valid.
+        attention_mask=valid[:, None, None],
     )
 
 
@@ -135,6 +140,34 @@ def _cell_positions(tracker: Any, level: torch.Tensor) -> torch.Tensor:
     centres = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
     encoded = tracker.shared_image_embedding(centres.to(level.device))
     return encoded.permute(2, 0, 1)[None].to(level.dtype)
+
+
+# What a GPU computes is queued, and a pass of the heads is a thousand short steps: it is fast only
+# while the host runs ahead. transformers stops it fifteen times a pass, to read the side of the
+# patch grid back (twice in each of six layers) and whether a mask is all true.
+
+
+def install_host_shapes(detector: Any) -> None:
+    """Let a `Sam3Model` know the patch grid on the host, and take masks as `run_heads` has them."""
+    detector.detr_encoder._prepare_multilevel_features = _one_level
+    detector.dot_product_scoring.register_forward_pre_hook(_flat_mask, with_kwargs=True)
+
+
+def _one_level(
+    features: list[torch.Tensor], positions: list[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]:
+    """Stands in for `Sam3DetrEncoder._prepare_multilevel_features`: (B, h·w, C) twice, and (h, w).
+
+    The decoder's grid of coordinates is cached by these numbers, which tensors would never match.
+    """
+    (level,), (position,) = features, positions
+    shapes = np.array([level.shape[-2:]])
+    return level.flatten(2).transpose(1, 2), position.flatten(2).transpose(1, 2), shapes
+
+
+def _flat_mask(_: Any, values: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """The one part that reads the mask as (B, t)."""
+    return values, {**named, "text_mask": named["text_mask"][:, 0, 0]}
 
 
 # In half precision, boxes and scores still are float32. transformers computes them in the dtype of

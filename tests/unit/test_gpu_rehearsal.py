@@ -19,7 +19,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Sam3VideoConfig, Sam3VideoModel
-from transformers.models.sam3.modeling_sam3 import Sam3DetrDecoder, Sam3SinePositionEmbedding
+from transformers.models.sam3.modeling_sam3 import Sam3SinePositionEmbedding
 
 from sam3_image.model import Find, Pick, Placement, Segmenter, Target, finder, picker, segmenter
 from sam3_image.model.encoder import ModelInput
@@ -83,14 +83,6 @@ class OneDtype(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def coordinates(
-    decoder: Sam3DetrDecoder, *_: torch.Tensor, dtype: torch.dtype, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stands in for transformers' own, which reads the side of the grid back from the device."""
-    cells = torch.arange(0, decoder.grid, device=device, dtype=dtype) / decoder.grid
-    return cells, cells
-
-
 def moved(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """Stands in for `Module.to`, which swaps contents, as fake tensors do not let it."""
     for part in module.modules():
@@ -109,7 +101,6 @@ def rehearsed(request: pytest.FixtureRequest, weights: Path) -> Iterator[Segment
     with pytest.MonkeyPatch.context() as patch, FakeTensorMode(), OneDtype():
         for module in (finder, picker, segmenter):
             patch.setattr(module, "to_host", ones)
-        patch.setattr(Sam3DetrDecoder, "_get_coords", coordinates)
         # It keeps its results for the whole process, and fake tensors belong to one mode.
         encode = Sam3SinePositionEmbedding.build_sine_position_embedding.__wrapped__
         patch.setattr(
@@ -127,7 +118,6 @@ def rehearsed(request: pytest.FixtureRequest, weights: Path) -> Iterator[Segment
 
 
 def features(rehearsed: Segmenter, side: int = 1008) -> Any:
-    rehearsed._heads[Find].detector.detr_decoder.grid = side // 14
     pixels = torch.zeros((1, 3, side, side), dtype=torch.uint8)
     return rehearsed.encode(ModelInput(f"square-{side}", SIZE, pixels))
 

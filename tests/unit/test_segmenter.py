@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Sam3Model, Sam3VideoConfig
 from transformers.models.sam3 import modeling_sam3
 
@@ -245,6 +246,29 @@ def test_coordinates_are_float32_until_they_are_read(
     layers = len(half._heads[Find].detector.detr_decoder.layers)
     assert len(read) > layers
     assert {one.dtype for one in read} == {torch.float32}
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a value is read back from a tensor, for which a GPU has to be waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.overloadpacket.__name__ in ("item", "is_nonzero", "_local_scalar_dense")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("task", [RED, Pick((Target(((5.0, 5.0),), (1,)),), True)])
+def test_nothing_is_read_back_while_the_heads_run(exact: Segmenter, task: Find | Pick) -> None:
+    features = exact.encode(exact.prepare(picture(), exact.side(100)))
+    exact.segment(features, task)
+    with Reads() as reads:
+        exact.segment(features, task)
+    assert reads.count == 0
+    if isinstance(task, Find):  # the text encoder asks twice about the mask of a new text
+        with Reads() as reads:
+            exact.segment(features, Find(("blue star",), 0.0))
+        assert reads.count <= 2
 
 
 def test_positions_are_rounded_once(weights: Path, exact: Segmenter) -> None:

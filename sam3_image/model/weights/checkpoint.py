@@ -23,7 +23,7 @@ from transformers import AutoConfig, CLIPTokenizer, PreTrainedModel, Sam3Tracker
 from sam3_image.errors import CheckpointError, shown
 from sam3_image.model.architecture import DETECTORS, Architecture
 from sam3_image.model.compatibility import Compatibility
-from sam3_image.model.transformers_adapter import install_casts
+from sam3_image.model.transformers_adapter import install_casts, install_host_shapes
 from sam3_image.model.weights.loading import Weights, WeightsLoader, load, weight_files
 from sam3_image.model.weights.source import conversion
 from sam3_image.model.weights.tensor_file import read_entries
@@ -110,6 +110,7 @@ class Checkpoint:
             vision.backbone_config.layer_norm_eps = reference.layer_norm_eps
         detector = self._load(self.architecture.detector, config, weights, DETECTOR_NAMES)
         install_casts(detector, weights.placement.dtype)
+        install_host_shapes(detector)
         return detector
 
     def tracker(self, weights: Weights, detector: Any) -> Sam3TrackerModel:
