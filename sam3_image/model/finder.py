@@ -77,7 +77,12 @@ class Finder:
         boxes = np.stack(corners, axis=-1) * np.array([width, height] * 2, dtype=np.float32)
         thresholds = np.array(request.thresholds[indices.start : indices.stop], dtype=np.float32)
         kept = np.nonzero(scores > thresholds[:, None])
-        source = self._maps(outputs.pred_masks, kept, mask_threshold, features.size)
+        if self.reference.upsample_logits:
+            maps = _selected(outputs.pred_masks, kept)
+            source = LowResMasks.of_logits(maps, mask_threshold, features.size)
+        else:
+            maps = _selected(outputs.pred_masks, kept, torch.sigmoid)
+            source = LowResMasks(maps, mask_threshold, features.size)
         found = []
         for row, index in enumerate(indices):
             mine = slice(*np.searchsorted(kept[0], (row, row + 1)))
@@ -95,24 +100,12 @@ class Finder:
             found.append(part)
         return Detections.joined(found)
 
-    def _maps(
-        self,
-        logits: torch.Tensor,
-        kept: tuple[NDArray[np.int64], ...],
-        mask_threshold: float,
-        size: tuple[int, int],
-    ) -> LowResMasks:
-        """The maps of instances `kept`, as indices (row, query) into logits (B, queries, h, w)."""
-        if self.reference.upsample_logits:
-            return LowResMasks.of_logits(_selected(logits, kept), mask_threshold, size)
-        return LowResMasks(_selected(logits, kept, torch.sigmoid), mask_threshold, size)
-
     def _forward(
         self, features: Features, concepts: Sequence[str], request: Find
     ) -> Sam3ImageSegmentationOutput:
         levels = self.encoder.levels(features, "find", self.detector.vision_encoder.neck)
         tokens, valid = self.texts.embeddings(concepts)
-        geometry = self._geometry(features, request)
+        geometry = self._geometry(features, levels[-1], request)
         if geometry is not None:
             exemplars, are_valid = geometry
             tokens = torch.cat([tokens, exemplars.expand(len(concepts), -1, -1)], dim=1)
@@ -120,7 +113,7 @@ class Finder:
         return run_heads(self.detector, levels, tokens, valid)
 
     def _geometry(
-        self, features: Features, request: Find
+        self, features: Features, level: torch.Tensor, request: Find
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Tokens (1, n + 1, C) of n exemplars and which of them are valid (1, n + 1), or None.
 
@@ -131,26 +124,18 @@ class Finder:
         """
         if not request.boxes and not self.reference.cls_token:
             return None
+        height, width = features.size
+        # float32 all the way: in half precision they would be off by pixels.
+        xyxy = np.array(request.boxes, dtype=np.float32).reshape(-1, 4)
+        x0, y0, x1, y1 = (xyxy / np.array([width, height] * 2, dtype=np.float32)).T
+        boxes = np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], axis=-1)
         return self.encoder.kept(
             features,
             # With the size: images of different sizes may have the same features (blank ones,
             # stripes), where the same pixels are at other places.
             ("geometry", features.size, request.boxes, request.labels),
-            partial(self._encode_geometry, features, request),
+            partial(geometry_tokens, self.detector, level, boxes, request.labels),
         )
-
-    def _encode_geometry(
-        self, features: Features, request: Find
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Boxes stay float32: in half precision they would be off by pixels."""
-        levels = self.encoder.levels(features, "find", self.detector.vision_encoder.neck)
-        height, width = features.size
-        xyxy = torch.tensor(request.boxes, dtype=torch.float32).reshape(1, -1, 4)
-        x0, y0, x1, y1 = (xyxy / torch.tensor([width, height, width, height])).unbind(-1)
-        boxes = torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=-1)
-        boxes = boxes.to(self.placement.device)
-        labels = torch.tensor([request.labels], dtype=torch.long, device=boxes.device)
-        return geometry_tokens(self.detector, levels[-1], boxes, labels)
 
 
 def head(parts: Parts) -> Finder:

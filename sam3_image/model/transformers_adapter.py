@@ -8,7 +8,7 @@ does not promise to keep. Whoever moves to another version of transformers check
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,17 +43,18 @@ def position_encoding(detector: Any, level: torch.Tensor) -> torch.Tensor:
 
 
 def geometry_tokens(
-    detector: Any, level: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor
+    detector: Any, level: torch.Tensor, boxes: NDArray[np.float32], labels: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens (1, n + 1, C) of n exemplar boxes and which of them are valid (1, n + 1).
 
     The model itself runs the geometry encoder only when boxes are given, and at every call.
-    level: the lowest one of the detector's neck. boxes: (1, n, 4) cxcywh in 0–1; labels: (1, n).
+    level: the lowest one of the detector's neck. boxes: (n, 4) cxcywh in 0–1; labels: n of 1 or 0.
     """
+    signs = torch.tensor([labels], dtype=torch.long, device=level.device)
     output = detector.geometry_encoder(
-        box_embeddings=boxes,
-        box_mask=torch.ones_like(labels, dtype=torch.bool),
-        box_labels=labels,
+        box_embeddings=torch.tensor(boxes[None], device=level.device),
+        box_mask=torch.ones_like(signs, dtype=torch.bool),
+        box_labels=signs,
         img_feats=(level,),
         img_pos_embeds=(position_encoding(detector, level),),
     )

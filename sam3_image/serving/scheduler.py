@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from sam3_image import model as models
 from sam3_image.masks import Detections
 from sam3_image.report import Report
-from sam3_image.serving.memory import guarded
+from sam3_image.serving.memory import within_memory
 
 if TYPE_CHECKING:  # transformers takes seconds, in which a service reads its weights
     from sam3_image.model import Features, Find, ModelInput, Pick, Segmenter
@@ -161,7 +161,11 @@ class HostPool:
 
 
 class DeviceExecutor:
-    """One thread for the device; running out of memory ends only the step that met it."""
+    """One thread for the device.
+
+    A step that runs out of memory is tried once more when cached memory was given back; if that is
+    not enough, MemoryLimitError ends only this step's request.
+    """
 
     def __init__(self, forget: Callable[[], None], limit: float | None = None) -> None:
         """Start nothing yet.
@@ -212,8 +216,7 @@ class DeviceExecutor:
         self._thread = threading.get_ident()
         self._began = time.monotonic()
         try:
-            with guarded(self._forget):
-                return step()
+            return within_memory(step, self._forget, tries=2)
         finally:
             self._began = None
 
@@ -256,7 +259,9 @@ class ScheduledModel:
         asked = time.perf_counter()
 
         def run() -> T:
-            self.job.report.waited(time.perf_counter() - asked)
+            nonlocal asked
+            asked, since = time.perf_counter(), asked  # it may run twice, see `DeviceExecutor`
+            self.job.report.waited(asked - since)
             self.job.check_canceled()
             return step()
 

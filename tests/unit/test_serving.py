@@ -6,9 +6,11 @@ import asyncio
 import contextvars
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -174,6 +176,46 @@ def test_a_lack_of_memory_is_that_request_s_alone() -> None:
         device.run(lambda: torch.empty(1 << 50))
     assert device.run(lambda: threading.get_ident()) == forgotten[0]  # on the device's own thread
     device.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("fits_at_last", [True, False])
+def test_a_device_without_memory_is_emptied_and_asked_again(
+    error: Exception, fits_at_last: bool
+) -> None:
+    """What the failed step had on the device is freed first, or there is nothing to give back."""
+    alive: list[weakref.ref[np.ndarray]] = []
+    left_at_forgetting: list[int] = []
+
+    def step() -> str:
+        kept = np.zeros(10)
+        alive.append(weakref.ref(kept))
+        if fits_at_last and len(alive) == 2:
+            return "done"
+        raise type(error)(*error.args)
+
+    def forget() -> None:
+        left_at_forgetting.append(sum(ref() is not None for ref in alive))
+
+    device = DeviceExecutor(forget)
+    if fits_at_last:
+        assert device.run(step) == "done"
+    else:
+        with pytest.raises(MemoryLimitError, match="The device ran out of memory") as caught:
+            device.run(step)
+        assert caught.value.__context__ is caught.value.__cause__ is None
+    device.close()
+    assert left_at_forgetting == [0] * (1 if fits_at_last else 2)
+    assert len(alive) == 2
 
 
 def test_work_on_the_device_may_ask_for_the_device(device: DeviceExecutor) -> None:
