@@ -104,6 +104,12 @@ class Placement:
         return f"{self.device} in {_name(self.dtype)}{products}"
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that a GPU can still give this process: nobody's, and those that torch keeps unused."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
+
+
 def _speeds(processor: Processor) -> dict[str, bool]:
     return {"bfloat16": processor.fast_bfloat16, "int8": processor.has_int8}
 
