@@ -147,8 +147,9 @@ class Segmenter:
                 f"The model does not run on {self.placement}: {first_line(error)}. Check the "
                 "driver and what else uses the device, or set SAM3_DEVICE=cpu."
             ) from None
-        self._features.clear()
-        self._texts.cache.clear()
+        finally:
+            self._features.clear()
+            self._texts.cache.clear()
 
     def forget(self) -> None:
         """Give cached features back, here and to the device."""
