@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import ctypes
+import sys
 import threading
 import time
 import weakref
@@ -216,6 +218,40 @@ def test_a_device_without_memory_is_emptied_and_asked_again(
     device.close()
     assert left_at_forgetting == [0] * (1 if fits_at_last else 2)
     assert len(alive) == 2
+
+
+@pytest.fixture
+def _interval() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)  # Python's own
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_interval")
+def test_a_busy_host_thread_does_not_hold_the_device_up() -> None:
+    """Each operation leaves Python's lock; with Python's own interval it takes 5 ms to return."""
+    device, stop = DeviceExecutor(lambda: None), threading.Event()
+    c_library = ctypes.CDLL(None)
+
+    def busy() -> None:
+        while not stop.is_set():
+            sum(range(1000))
+
+    def step() -> float:
+        start = time.perf_counter()
+        for _ in range(200):
+            c_library.usleep(5)  # stands for a launch: no lock, no processor
+        return time.perf_counter() - start
+
+    other = threading.Thread(target=busy)
+    other.start()
+    try:
+        assert device.run(step) < 200 * 0.005 / 2
+    finally:
+        stop.set()
+        other.join()
+        device.close()
 
 
 def test_work_on_the_device_may_ask_for_the_device(device: DeviceExecutor) -> None:
