@@ -154,15 +154,21 @@ def install_host_shapes(detector: Any) -> None:
     detector.dot_product_scoring.register_forward_pre_hook(_flat_mask, with_kwargs=True)
 
 
+class HostShapes(dict[tuple[int, int], int]):
+    """(h, w) of the one feature level, read as transformers reads a tensor (1, 2) of them."""
+
+    shape = (1, 2)
+
+
 def _one_level(
     features: list[torch.Tensor], positions: list[torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]:
+) -> tuple[torch.Tensor, torch.Tensor, HostShapes]:
     """Stands in for `Sam3DetrEncoder._prepare_multilevel_features`: (B, h·w, C) twice, and (h, w).
 
     The decoder's grid of coordinates is cached by these numbers, which tensors would never match.
     """
     (level,), (position,) = features, positions
-    shapes = np.array([level.shape[-2:]])
+    shapes = HostShapes({(0, 0): level.shape[-2], (0, 1): level.shape[-1]})
     return level.flatten(2).transpose(1, 2), position.flatten(2).transpose(1, 2), shapes
 
 
