@@ -215,10 +215,11 @@ def batches(bench: Bench) -> None:
     """Several images in one pass, several concepts of one image, a grid of points."""
     segmenter = bench.segmenter
     side = segmenter.side(100)
+    counts = BATCHES[: 2 if bench.rehearsal else None]
     squares = [
-        segmenter.prepare(pictures.photo(side, side, seed), side) for seed in range(max(BATCHES))
+        segmenter.prepare(pictures.photo(side, side, seed), side) for seed in range(max(counts))
     ]
-    for count in BATCHES[: 2 if bench.rehearsal else None]:
+    for count in counts:
         encode = partial(segmenter.encode_all, squares[:count])
         taken = milliseconds(bench.device, encode, bench.rounds)
         bench.add(f"encoder, {count} images in a pass, each", taken / count, "ms")
