@@ -15,7 +15,7 @@ from sam3_image.errors import InputError, Options, shown
 from sam3_image.model import Box, Prompts, fit_boxes, read_boxes
 
 SMALLEST, LARGEST = 64, 4096
-MAX_REFERENCES = 8  # in the strip beside the picture each has its share of the height
+MAX_REFERENCES = 8  # in the strip beside the image each has its share of the height
 
 
 class CropOptions(Options):
@@ -89,7 +89,7 @@ class CropOptions(Options):
             )
 
     def check_size(self, size: tuple[int, int], most: int) -> None:
-        """Raise InputError where a picture of `size` (height, width) has more tiles than `most`."""
+        """Raise InputError where an image of `size` (height, width) has more tiles than `most`."""
         if self.tile_size is None or (tiles := count(size, self.tile_size)) <= most:
             return
         fits = self.tile_size

@@ -1,7 +1,7 @@
-"""find in a picture that is too large for one look: tiles, the whole, and closer looks.
+"""find in an image that is too large for one look: tiles, the whole, and closer looks.
 
-Every tile is asked like a picture of its own. What is longer than the tiles' overlap may lie whole
-in none of them; it comes from the look at the whole picture, or from a closer look at a square
+Every tile is asked like an image of its own. What is longer than the tiles' overlap may lie whole
+in none of them; it comes from the look at the whole image, or from a closer look at a square
 around the piece that a tile saw. So no mask is ever put together from pieces.
 """
 
@@ -42,9 +42,9 @@ class _Target:
 
 @dataclass(frozen=True)
 class Tiles:
-    """A picture, what to find in it, and how to cut it.
+    """An image, what to find in it, and how to cut it.
 
-    pixels: (H, W, 3) uint8 RGB. request: in pixels of the picture.
+    pixels: (H, W, 3) uint8 RGB. request: in pixels of the image.
     exemplars: what the objects look like, shown beside each part that does not hold it.
     tile_size: side of the tiles in pixels.
     """
@@ -57,7 +57,7 @@ class Tiles:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(height, width) of the picture."""
+        """(height, width) of the image."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
     def find(self, tile_done: TileDone) -> Detections:
@@ -74,15 +74,17 @@ class Tiles:
         for done, (question, found) in enumerate(self.runner.look(asked), start=1):
             tiles += crop_detections(question, found, self.image_size)
             tile_done(done, len(windows), found)
-        kept, targets = [], []
+        kept, targets, rest = [], [], []
+        limit = len(windows)  # an image full of pieces must not take much longer than its tiles
         for prompt in everything:
             mine = merge(_of(tiles, prompt), _of(overview, prompt), self.tile_size)
             kept += mine.kept
-            best = mine.doubtful[: len(windows)]
-            targets += [_Target(one, one, box) for one, box in groups(best)]
+            targets += [_Target(one, one, box) for one, box in groups(mine.doubtful[:limit])]
+            rest += mine.doubtful[limit:]
         targets.sort(key=lambda target: -target.one.score)
-        # A picture full of pieces must not take much longer than its tiles.
-        kept += self._closer(targets[: len(windows)])
+        kept += self._closer(targets[:limit])
+        rest += [target.one for target in targets[limit:]]
+        kept += [one for one in rest if one.whole]
         each = [unique(_of(kept, prompt)) for prompt in everything]
         return detections([one for own in each for one in own], self.image_size)
 
