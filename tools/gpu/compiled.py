@@ -106,7 +106,7 @@ def _try(
     try:
         taken = milliseconds(bench.device, work, bench.rounds)
         same = _same(expected, _answer(bench))
-    except RuntimeError as error:
+    except Exception as error:  # of a kernel, a graph or the compiler: said, and the next is tried
         bench.say(f"{case}: failed, {_line(error)}")
         return
     verdict = "same instances" if same else "OTHER instances"
