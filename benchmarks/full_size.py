@@ -12,27 +12,30 @@ from sam3_image.model import store
 from tools.demo_checkpoint.tokenizer import build_tokenizer
 
 
-def single(keep: Path) -> Path:
+def single(keep: Path, device: str = "cpu") -> Path:
     """A checkpoint in float32, laid out as facebook/sam3; made, in a minute, if it is not there.
 
+    device: where its values are drawn, which on a GPU takes seconds.
     Of the tokenizer only the layout is CLIP's: its words are the demo's, which costs the same.
     """
     folder = keep / "float32"
     if not (folder / "model.safetensors").exists():
         torch.manual_seed(0)
         # 850 M parameters of both halves, drawn as transformers draws them before training.
-        model = Sam3VideoModel(Sam3VideoConfig())
+        with torch.device(device):
+            model = Sam3VideoModel(Sam3VideoConfig())
         Sam3Processor(Sam3ImageProcessor(), build_tokenizer()).save_pretrained(folder)
         model.config.save_pretrained(folder)
         # Not the model's own save_pretrained: it writes names that Sam3TrackerModel then misses.
-        weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+        state = model.state_dict().items()
+        weights = {name: value.cpu().contiguous() for name, value in state}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
-def half(keep: Path) -> Path:
+def half(keep: Path, device: str = "cpu") -> Path:
     """The same checkpoint as download-weights stores it: bfloat16, and only what images use."""
     folder = keep / "bfloat16"
     if not folder.exists():
-        store(single(keep), folder)
+        store(single(keep, device), folder)
     return folder

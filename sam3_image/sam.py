@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
@@ -21,7 +22,7 @@ from sam3_image.output import Output
 from sam3_image.pipeline import segment
 from sam3_image.report import Report
 from sam3_image.request import Request
-from sam3_image.serving import MemoryBudget, guarded
+from sam3_image.serving import MemoryBudget, within_memory
 from sam3_image.settings import Settings
 
 if TYPE_CHECKING:
@@ -232,10 +233,11 @@ class Sam:
             reference = request.crops.reference_image
             if reference is not None:
                 reference = open_any(reference, self._limits, claim.take, value_range)
-            with self._lock, guarded(model.forget):
+            with self._lock:
                 if self._model is None:  # while this call waited
                     raise UserError(CLOSED)
-                return segment(decoded, request, model, Report(), reference)
+                answer = partial(segment, decoded, request, model, Report(), reference)
+                return within_memory(answer, model.forget, tries=2)
 
 
 def load(

@@ -1,7 +1,7 @@
 """The tools themselves read back the formats made for them, and rasterio the place of a GeoTIFF.
 
     uv venv /tmp/readers && uv pip install --python /tmp/readers/bin/python \\
-        -r requirements.txt -r requirements-dev.txt \\
+        -r requirements.txt -r requirements-dev.txt -r requirements-batch.txt \\
         ultralytics==8.4.190 labelme==6.3.1 rasterio==1.4.4 shapely==2.2.0
     /tmp/readers/bin/python -m tools.annotation_readers
 
@@ -25,9 +25,11 @@ from rasterio.transform import Affine
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset, polygon2mask
 
+from sam3_image.batch.export import export
 from sam3_image.decode import Limits, open_any
 from sam3_image.output import ImageInfo, annotate
 from sam3_image.output.formats import dataset
+from tests.batch.test_batch_export import local_images
 from tests.helpers.drawn_instances import Bools, instances_of, scene
 from tests.unit.test_annotation_formats import NAMES, found_in, iou, write
 
@@ -41,6 +43,8 @@ def main() -> None:
         print("yolo, ultralytics:", *ultralytics(Path(folder), scenes))
         print("labelme:", min(labelme(masks) for masks in scenes))
         print("geojson, rasterio:", min(geojson(masks) for masks in scenes))
+        (Path(folder) / "bulk").mkdir()
+        print("yolo of a bulk run, ultralytics: images loaded", bulk(Path(folder) / "bulk"))
         for name, error in georeferences(Path(folder)):
             print(f"{name}: corners of pixels differ from rasterio's by {error:.2g} pixels")
 
@@ -55,9 +59,8 @@ def ultralytics(folder: Path, scenes: list[list[Bools]]) -> tuple[str, ...]:
     (folder / "images").mkdir()
     for image, _ in images:
         Pillow.new("RGB", image.size[::-1]).save(folder / "images" / image.file_name)
-    data = check_det_dataset(str(folder / "data.yaml"), autodownload=False)
-    assert data["names"] == dict(enumerate(NAMES))
-    read = YOLODataset(img_path=data["train"], data=data, task="segment", cache=False)
+    assert yaml_of(folder)["names"] == dict(enumerate(NAMES))
+    read = loaded(folder)
     one, several = [], []
     assert len(read.labels) == len(scenes)
     for label in read.labels:
@@ -67,6 +70,24 @@ def ultralytics(folder: Path, scenes: list[list[Bools]]) -> tuple[str, ...]:
             drawn = polygon2mask(mask.shape, [(segment * mask.shape[::-1]).ravel()]).astype(bool)
             (several if len(shapes_of([mask])) > 1 else one).append(iou(drawn, mask))
     return f"one part {min(one)}, several parts {min(several):.4f},", f"{len(one)} + {len(several)}"
+
+
+def yaml_of(folder: Path) -> Any:
+    return check_det_dataset(str(folder / "data.yaml"), autodownload=False)
+
+
+def loaded(folder: Path) -> YOLODataset:
+    data = yaml_of(folder)
+    return YOLODataset(img_path=data["train"], data=data, task="segment", cache=False)
+
+
+def bulk(folder: Path) -> int:
+    """How many images of a bulk export ultralytics loads, each with the instance in it."""
+    read = loaded(Path(export(local_images(folder), "yolo")))
+    for index, label in enumerate(read.labels):
+        assert len(label["segments"]) == len(label["cls"]) > 0
+        assert read.load_image(index)[1] == (40, 50)  # before it is resized
+    return len(read.labels)
 
 
 def shapes_of(masks: list[Bools]) -> list[Any]:

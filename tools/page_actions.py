@@ -1,6 +1,6 @@
 """Twenty images from dropping them to a saved dataset on the page, with every action counted.
 
-python -m tools.page_actions [--kind coco]
+python -m tools.page_actions [--kind yolo]
 
 An action is a key that is pressed, a text that is typed, a click, a drop, or a choice in the
 browser's own file dialog. Of the twenty images five have one wrong instance, which is discarded.
@@ -77,7 +77,7 @@ def by_keyboard(person: Person, kind: str) -> zipfile.ZipFile:
     with visit.page.expect_file_chooser() as chooser:
         person.press("Enter")
     person.choose(chooser.value)
-    expect(visit.find("canvas")).to_be_visible()
+    expect(visit.find("concepts")).to_be_focused()  # by the page, once the image is open
     person.tab_to("concepts")
     person.type("thing")
     person.press("Control+Enter")
@@ -90,9 +90,9 @@ def by_keyboard(person: Person, kind: str) -> zipfile.ZipFile:
             person.press("d")
         if index < COUNT - 1:
             person.press(".")
-    person.tab_to("format")
+    person.press("s")
     while visit.find("format").input_value() != kind:
-        person.press("ArrowDown")
+        person.press(kind[0])
     with visit.page.expect_download() as started:
         person.press("Control+Shift+S")
     return zipfile.ZipFile(started.value.path())
@@ -126,7 +126,7 @@ def by_mouse(person: Person, kind: str) -> zipfile.ZipFile:
 def main() -> None:
     """Print the number of actions."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kind", default="coco")
+    parser.add_argument("--kind", default="yolo")
     kind = parser.parse_args().kind
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -148,6 +148,11 @@ def counted(browser: Browser, url: str, way: Any, kind: str) -> int:
             assert archive.testzip() is None
             files = archive.namelist()
             assert sum(name.startswith("images/") for name in files) == COUNT, files
+            if kind == "yolo":
+                labels = [archive.read(name) for name in files if name.startswith("labels/")]
+                assert len(labels) == COUNT
+                assert sum(map(len, map(bytes.splitlines, labels))) == 2 * COUNT - len(WRONG)
+                assert b"thing" in archive.read("data.yaml")
         return person.count
 
 

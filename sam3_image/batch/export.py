@@ -9,7 +9,7 @@ import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from pycocotools import mask as coco_masks
 
 from sam3_image.batch import results, schema
 from sam3_image.batch.schema import Row
-from sam3_image.batch.storage import WORK, ResultFolder
+from sam3_image.batch.storage import WORK, ResultFolder, local_path
 from sam3_image.decode import Image
 from sam3_image.errors import InputError, shown
 from sam3_image.masks import Detections, Mask, PackedMasks
@@ -26,14 +26,17 @@ from sam3_image.shipped import command
 
 PARQUET, ZIP = "parquet", "zip"
 NAMES = (PARQUET, ZIP, *FORMATS)  # what `--format` accepts
+# A file's name, and a piece of its content; a local file to link to; None if it is there and stays.
+Piece = tuple[str, bytes | Path | None]
 LONGEST_NAME = 240  # bytes of a file's name that every file system takes, with an ending
 
 
 def export(folder: ResultFolder, wanted: str) -> str:
     """Write the results of a folder in another format beside them; returns the address.
 
-    One document becomes `_NAME.json`, files of single images lie below `_NAME`. Files appear whole
-    or not at all. Images with an error are left out. Raises InputError and OutputError.
+    One document becomes `_NAME.json`, files of single images lie below `_NAME`, with links to the
+    images where the format's tool wants them there and they are local. Files appear whole or not
+    at all. Images with an error are left out. Raises InputError and OutputError.
     """
     try:
         parts = results.parts(folder)
@@ -61,8 +64,8 @@ def export(folder: ResultFolder, wanted: str) -> str:
 
 def _pieces(
     folder: ResultFolder, parts: Sequence[str], wanted: str, there: Iterable[str] = ()
-) -> Iterator[tuple[str, bytes | None]]:
-    """Yield the names and contents of files, in pieces; None for one that is there and stays."""
+) -> Iterator[Piece]:
+    """Yield the names and contents of files, in pieces."""
     survey = _Survey(folder, parts)
 
     def names(uri: str) -> str:
@@ -74,6 +77,7 @@ def _pieces(
             yield name, None if f"_{ZIP}/{name}" in there else _zip(row)
         return
     form, is_document = FORMATS[wanted], wanted.startswith("coco")
+    links: dict[str, Path] = {}
     stems = Counter(_stem(names(row["uri"])) for row in _rows(folder, parts, ["uri", "status"]))
 
     def images() -> Iterator[tuple[ImageInfo, list[Any]]]:
@@ -82,18 +86,22 @@ def _pieces(
             if not is_document:  # their files are named after the image without its ending
                 name = file_name(name, row["uri"])
                 name += PurePosixPath(name).suffix if stems[_stem(name)] > 1 else ""
+            image = local_path(row["uri"])
+            if form.images is not None and image and image.is_absolute() and image.is_file():
+                links[form.images + name] = image
             records = [form.record(_facts(item), _mask(item["rle"])) for item in row["instances"]]
             yield ImageInfo((row["height"], row["width"]), name, row["id"]), records
 
     if form.dataset:
         yield from form.dataset(images(), survey.concepts)
+        yield from links.items() if folder.local else ()
         return
     for image, records in images():
         suffix = PurePosixPath(form.file_name).suffix
         yield _stem(image.file_name) + suffix, form.dump(form.document(image, records, {}))
 
 
-def _write(folder: ResultFolder, pieces: Iterable[tuple[str, bytes | None]]) -> set[str]:
+def _write(folder: ResultFolder, pieces: Iterable[Piece]) -> set[str]:
     """Write files that come in pieces, those of each file together; returns their names."""
     written: set[str] = set()
     current = ""
@@ -110,10 +118,12 @@ def _write(folder: ResultFolder, pieces: Iterable[tuple[str, bytes | None]]) -> 
                 file.seek(0)
                 file.truncate()
             current = name
-            if data is None:
-                written.add(name)
-            else:
+            if isinstance(data, bytes):
                 file.write(data)
+                continue
+            written.add(name)
+            if data is not None:
+                folder.link(name, data)
         if current not in ("", *written):
             folder.put(current, file)
             written.add(current)

@@ -29,6 +29,7 @@ from sam3_image.batch.reader import Item, Member, SourceRoot, arrow_table
 from sam3_image.batch.storage import (
     BUCKETS,
     WEB,
+    WORK,
     SourceError,
     bucket,
     canonical,
@@ -298,13 +299,17 @@ def _ending(address: str) -> str:
 
 
 def _files_below(folder: Path) -> Iterator[str]:
-    """Yield every file below a folder, sorted; hidden files and links to folders are left out."""
+    """Every file below a folder, sorted; hidden files and links to folders are left out.
+
+    So are the overlays and exports of a folder of results, which hold images as well.
+    """
 
     def fail(error: OSError) -> None:
         raise error
 
     for parent, folders, files in os.walk(os.fsencode(os.path.abspath(folder)), onerror=fail):
-        folders[:] = sorted(name for name in folders if not name.startswith(b"."))
+        skipped = (b".", b"_") if os.fsencode(WORK) in folders else b"."
+        folders[:] = sorted(name for name in folders if not name.startswith(skipped))
         for name in sorted(files):
             if not name.startswith(b"."):
                 yield uri_of(os.path.join(parent, name))

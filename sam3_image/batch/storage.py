@@ -168,6 +168,15 @@ class ResultFolder:
         if self.local and durable:
             _synchronize(Path(target).parent)
 
+    def link(self, name: str, target: Path) -> None:
+        """Put a symbolic link to a local file into a local folder; raises OSError."""
+        path = Path(f"{self.address}/{name}")
+        half = Path(f"{self.address}/{WORK}/{secrets.token_hex(8)}.tmp")
+        for parent in (half.parent, path.parent):
+            parent.mkdir(parents=True, exist_ok=True)
+        half.symlink_to(target)
+        half.replace(path)
+
     def get(self, name: str) -> bytes | None:
         """Return the content of a file, None if it is not there; raises OSError."""
         try:

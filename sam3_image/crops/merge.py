@@ -165,16 +165,16 @@ def _with_overview(
 def _outweigh(parts: Sequence[CropDetection], one: CropDetection) -> bool:
     """Whether the tiles' instances inside `one` speak against it, however little they cover.
 
-    Among many equal objects the overview smears a mask over several of them and the gaps between,
-    so several of about equal size do. Corners of one object that look like objects differ in size,
-    or cover next to nothing of it and score lower. A single instance speaks against it, too, if it
-    is no mere corner and scores higher.
+    Among many equal objects the overview smears a mask over several of them and the gaps between.
+    So several of about equal size do. Corners of one object that look like objects differ in size,
+    are two at most, or cover next to nothing of it, and are less sure. A single instance speaks
+    against it, too, if it is no mere corner and scores higher.
     """
     whole = [part for part in parts if part.consistent]
     areas = [part.area for part in whole]
     if len(areas) > 1 and min(areas) >= ALIKE * max(areas):
-        surer = all(part.score > one.score for part in whole)
-        if surer or sum(areas) >= SPARSE * one.area:
+        surer = 2 * sum(part.score > one.score for part in whole) > len(whole)
+        if surer or (len(areas) > 2 and sum(areas) >= SPARSE * one.area):
             return True
     return any(part.area >= SMALL * one.area and part.score > one.score for part in parts)
 

@@ -64,6 +64,8 @@ from sam3_image.errors import ImageError, MemoryLimitError, UserError, shown
 
 Claim = Callable[[int, int], int | None]
 
+_FRAMES = "Frames: several; the first is shown"
+
 RGB_BYTES = 3  # of one pixel of the result
 # Bytes for what is converted at a time on the way to RGB, and for the statistics.
 CONVERT_BYTES = 32_000_000
@@ -222,7 +224,7 @@ class _Decoder:
             self.limits.check_size(opened.size[::-1])
             pixels, more = upright_rgb(opened, _orientation(opened), self.value_range)
             if self.form in (GIF, PNG, WEBP, AVIF) and _has_frames(opened):
-                notes = (*notes, "Frames: several; the first is shown")
+                notes = (*notes, _FRAMES)
         return Image(pixels, self.form.name, notes=(*notes, *more))
 
     def _jpeg(self, data: bytes) -> Image:
@@ -260,6 +262,8 @@ class _Decoder:
         profile, exif = info.get("icc_profile"), info.get("exif")
         orientation = exif_orientation(exif) if isinstance(exif, bytes) else 1
         pixels, notes = upright_samples(samples, orientation, profile, self.value_range)
+        if png.has_frames(data):
+            notes = [_FRAMES, *notes]
         return Image(pixels, self.form.name, notes=tuple(notes))
 
     def _tiff(self, data: bytes) -> Image:
@@ -273,6 +277,7 @@ class _Decoder:
         notes = ("Pages: several; the first is shown",) if directory.next else ()
         geo = GeoReference.from_tiff(directory)
         if not tiff.needs_own_reader(directory):
+            tiff.check_header(directory)
             return replace(self._with_pillow(data, notes), geo=geo)
         self.limits.check_size(size)
         layout = tiff.read_layout(directory, data)

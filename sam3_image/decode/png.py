@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL.PngImagePlugin import MAX_TEXT_CHUNK, PngImageFile
 
 from sam3_image.decode.decode_limits import READS, MeteredFile, too_many_pieces
+from sam3_image.decode.inflate import Inflated
 from sam3_image.decode.value_range import Samples
 from sam3_image.errors import ImageError
 
@@ -103,6 +104,16 @@ def deep_header(data: bytes) -> Header | None:
     if bits != 16 or color not in CHANNELS or method or filters or interlace > 1:
         return None
     return Header((height, width), CHANNELS[color], interlace == 1)
+
+
+def has_frames(data: bytes) -> bool:
+    """Whether a PNG is animated: it says before its pixels that it has more than one frame."""
+    for chunk in _chunks(data):
+        if chunk.kind == b"acTL":
+            return int.from_bytes(chunk.body[:4], "big") > 1
+        if chunk.kind == b"IDAT":
+            break
+    return False
 
 
 def without_damage(data: bytes) -> bytes | None:
@@ -195,7 +206,7 @@ def _dealt(data: bytes, header: Header) -> list[bytes]:
     highs, lows = zlib.compressobj(0), zlib.compressobj(0)
     high: list[bytes] = []
     low: list[bytes] = []
-    stream = _Inflated(data)
+    stream = Inflated(_pixel_data(data))
     done = 0
     for count, length in rows:
         at_once = max(1, CHUNK_BYTES // length)
@@ -222,27 +233,8 @@ def _row_lengths(header: Header) -> Iterator[tuple[int, int]]:
             yield rows, 1 + 2 * header.channels * columns
 
 
-class _Inflated:
-    """The decompressed pixel data of a PNG, read in pieces of any length."""
-
-    def __init__(self, data: bytes) -> None:
-        self._inflate = zlib.decompressobj()
-        self._compressed = _pixel_data(data)
-
-    def read(self, length: int) -> bytes:
-        """Return the next bytes; fewer at the end."""
-        parts, missing = [], length
-        while missing and not self._inflate.eof:
-            waiting = self._inflate.unconsumed_tail or next(self._compressed, None)
-            if waiting is None:
-                break
-            parts.append(self._inflate.decompress(waiting, missing))
-            missing -= len(parts[-1])
-        return b"".join(parts)
-
-
 def _pixel_data(data: bytes) -> Iterator[memoryview]:
-    """Yield the compressed pixels in small pieces; what waits in zlib is copied again and again."""
+    """Yield the compressed pixels, chunk by chunk."""
     for chunk in _chunks(data):
         if chunk.kind != b"IDAT":
             continue
@@ -252,8 +244,7 @@ def _pixel_data(data: bytes) -> Iterator[memoryview]:
                 "The PNG is cut off or damaged (a wrong checksum): send the whole file, or save "
                 "it again."
             )
-        for start in range(0, len(chunk.body), 1 << 16):
-            yield chunk.body[start : start + (1 << 16)]
+        yield chunk.body
 
 
 def _combine(values: NDArray[np.uint16], image: PngImageFile, shift: int) -> None:

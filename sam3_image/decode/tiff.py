@@ -7,7 +7,6 @@ Nothing is allocated before the directory has been checked and the memory has be
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL import Image as Pillow
 
+from sam3_image.decode.inflate import Inflated
 from sam3_image.decode.tiff_directory import Directory
 from sam3_image.decode.value_range import Samples, nodata_of
 from sam3_image.errors import ImageError, shown
@@ -24,6 +24,8 @@ from sam3_image.errors import ImageError, shown
 SAMPLES = 64  # bands of one pixel
 # Decompressed bytes that are in work at a time, where strips and tiles are not larger themselves.
 RUN_BYTES = 8_000_000
+# So many of them are computed with at a time: they stay in the cache of a core.
+PART_BYTES = 500_000
 # Of packed samples less, because each bit becomes a byte on the way.
 PACKED_BYTES = 500_000
 # Memory for a run and what is computed from it: the pieces, Pillow's copy, bytes, predictor.
@@ -32,6 +34,7 @@ WORK_BYTES = 6 * RUN_BYTES
 RAW = 1
 # What libtiff decompresses without interpreting it: LZW, deflate, PackBits, deflate, LZMA, zstd.
 COMPRESSIONS = (RAW, 5, 8, 32773, 32946, 34925, 50000)
+_DEFLATE = (8, 32946)
 # For refusals. The first group is read where the image has 8 bits.
 NAMES = {
     2: "CCITT RLE",
@@ -72,6 +75,8 @@ _EXTRA_SAMPLES, _SAMPLE_FORMAT, _ICC, _NODATA = 338, 339, 34675, 42113
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB = 0, 1, 2
 _ASSOCIATED, _UNASSOCIATED, _COREL_ALPHA = 1, 2, 999
 _FLOAT = 3
+
+_SMALL_DIRECTORY = 8  # where it begins in the small TIFFs
 
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
@@ -143,6 +148,12 @@ def check_readable(directory: Directory) -> None:
         raise _not_supported(f"compressed in an unknown way (number {compression})")
 
 
+def check_header(directory: Directory) -> None:
+    """Raise ImageError for a big-endian BigTIFF, whose header Pillow takes for that of a TIFF."""
+    if directory.big and directory.order == "big":
+        raise _not_supported("that is a big-endian BigTIFF of other pixels than gray or RGB")
+
+
 def stored_size(directory: Directory) -> tuple[int, int]:
     """Return the (height, width) of the first page as stored; 0 where it does not say."""
     return directory.number(_HEIGHT, 0), directory.number(_WIDTH, 0)
@@ -157,8 +168,9 @@ def tile_size(directory: Directory) -> tuple[int, int] | None:
 def needs_own_reader(directory: Directory) -> bool:
     """Whether the first page is for `read_samples` rather than for Pillow.
 
-    True for gray and RGB of more than 8 bits, signed or float samples, and for more bands than
-    Pillow knows; 8-bit RGB, palettes, CMYK, YCbCr and CIELAB stay with Pillow.
+    True for gray and RGB of more than 8 bits, signed or float samples, in a big-endian BigTIFF,
+    which Pillow cannot read, and for more bands than Pillow knows; other 8-bit RGB, palettes, CMYK,
+    YCbCr and CIELAB stay with Pillow.
     """
     photometric = directory.number(_PHOTOMETRIC, _MIN_IS_WHITE)
     if photometric not in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB):
@@ -170,6 +182,8 @@ def needs_own_reader(directory: Directory) -> bool:
         return True
     if bits != 8 or directory.number(_COMPRESSION, RAW) not in COMPRESSIONS:
         return False
+    if directory.big and directory.order == "big":
+        return True
     extra = directory.numbers(_EXTRA_SAMPLES).tolist()
     if photometric == _RGB:
         usual = len(extra) == samples - 3 <= 3 and extra[:1] in ([], [0], [1], [2])
@@ -364,7 +378,7 @@ def _blocks(layout: TiffLayout, plane: int) -> Iterator[tuple[slice, slice, NDAr
     across, down = -(-width // wide), -(-height // tall)
     first = plane * across * down
     read = _raw if layout.compression == RAW else _decompressed
-    part_rows = max(1, RUN_BYTES // layout.row_bytes)
+    part_rows = max(1, PART_BYTES // layout.row_bytes)
     # Strips are pieces below each other; tiles are taken row by row.
     for row in range(down if layout.tiled else 1):
         start = first + row * across
@@ -423,25 +437,46 @@ def _raw(layout: TiffLayout, pieces: range, rows: int, at_once: int) -> Iterator
 def _decompressed(
     layout: TiffLayout, pieces: range, rows: int, at_once: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield the same of compressed pieces, by libtiff."""
-    with TiffImageFile(io.BytesIO(_small_tiff(layout, pieces, rows))) as image:
-        image.load()
-        # Else the compressed pieces stay in memory.
-        image.fp = image._fp = None  # type: ignore[assignment]
-        if rows <= at_once:
-            yield np.asarray(image)
-            return
-        for start in range(0, rows, at_once):
-            box = (0, start, layout.row_bytes, min(rows, start + at_once))
-            yield np.asarray(image.crop(box))
+    """Yield the same of compressed pieces, by libtiff; of one large deflated piece without it."""
+    large = len(pieces) == 1 and rows * layout.row_bytes > RUN_BYTES
+    if large and layout.compression in _DEFLATE and not layout.reversed_bits:
+        yield from _inflated(layout, pieces.start, rows, at_once)
+        return
+    found = np.empty((rows, layout.row_bytes), np.uint8)
+    # libtiff writes into the array, which Pillow takes for the pixels of a gray image.
+    image = Pillow.frombuffer("L", (layout.row_bytes, rows), found, "raw", "L", 0, 1)
+    arguments = ("L", 0, _SMALL_DIRECTORY)  # raw mode; no file; where the directory is
+    try:
+        image.frombytes(_small_tiff(layout, pieces, rows), "libtiff", arguments)
+    except ValueError:
+        raise _damaged("its data cannot be decompressed") from None
+    for start in range(0, rows, at_once):
+        yield found[start : start + at_once]
+
+
+def _inflated(
+    layout: TiffLayout, piece: int, rows: int, at_once: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the same of one deflated piece, of which libtiff would hold all at once, and twice."""
+    begin, length = int(layout.offsets[piece]), int(layout.counts[piece])
+    stream = Inflated(iter([memoryview(layout.data)[begin : begin + length]]))
+    for start in range(0, rows, at_once):
+        wanted = min(at_once, rows - start) * layout.row_bytes
+        try:
+            part = stream.read(wanted)
+        except ValueError:
+            part = b""
+        if len(part) < wanted:
+            raise _damaged("its data cannot be decompressed")
+        yield np.frombuffer(part, np.uint8).reshape(-1, layout.row_bytes)
 
 
 def _small_tiff(layout: TiffLayout, pieces: range, rows: int) -> bytes:
     """Return a TIFF of these pieces under each other, as gray of row_bytes × rows pixels."""
     count = len(pieces)
     lengths = [int(layout.counts[piece]) for piece in pieces]
-    head, fields = 8, 9
-    lists = head + 2 + 12 * fields + 4
+    fields = 9
+    lists = _SMALL_DIRECTORY + 2 + 12 * fields + 4
     start = lists + 8 * count
     starts = [start]
     for length in lengths[:-1]:
@@ -458,14 +493,14 @@ def _small_tiff(layout: TiffLayout, pieces: range, rows: int) -> bytes:
         (_ROWS, 1, layout.piece[0]),
         (_STRIP_COUNTS, count, lengths[0] if inline else lists + 4 * count),
     ]
-    out = [b"II*\0", struct.pack("<IH", head, fields)]
+    out: list[bytes | memoryview] = [b"II*\0", struct.pack("<IH", _SMALL_DIRECTORY, fields)]
     out += [struct.pack("<HHII", tag, 4, number, value) for tag, number, value in table]
     out.append(struct.pack("<I", 0))
     out.append(struct.pack(f"<{2 * count}I", *starts, *lengths))
     for piece, length in zip(pieces, lengths, strict=True):
         begin = int(layout.offsets[piece])
-        stored = layout.data[begin : begin + length]
-        out.append(stored.translate(_REVERSED_BITS) if layout.reversed_bits else stored)
+        stored = memoryview(layout.data)[begin : begin + length]
+        out.append(bytes(stored).translate(_REVERSED_BITS) if layout.reversed_bits else stored)
     return b"".join(out)
 
 

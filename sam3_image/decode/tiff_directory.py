@@ -87,11 +87,15 @@ class Directory:
             fields[number(at, 2)] = Field(kind, length, place)
         return cls(data, order, fields, number(start + head + entry * count, wide))
 
+    @property
+    def big(self) -> bool:
+        """Whether it is one of a BigTIFF."""
+        return _is_big(self.data)
+
     def sub(self, tag: int) -> Directory | None:
         """Return the directory that a tag points at, or None where there is no such tag."""
         place = self.number(tag, 0)
-        big = _is_big(self.data)
-        return Directory.at(self.data, self.order, big, place) if place > 0 else None
+        return Directory.at(self.data, self.order, self.big, place) if place > 0 else None
 
     def numbers(self, tag: int) -> NDArray[np.int64]:
         """Return a tag's whole numbers; empty where it is missing or of another type.

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 import anyio.to_thread
 from starlette.datastructures import UploadFile
@@ -57,16 +58,18 @@ async def route_of(scope: Scope, path: str, body: bytes) -> Route:
         return Route(None, (), repeatable)
     if headers.get("content-type", "").startswith("multipart/form-data"):
         return Route(await _form_key(scope, body), (), repeatable)
-    key, others = await anyio.to_thread.run_sync(_body_key, body)
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+    value_range = query.get("value_range", ["auto"])[-1]  # is part of the id of an uploaded image
+    key, others = await anyio.to_thread.run_sync(_body_key, body, value_range)
     return Route(key, tuple(id for id in others if _key_in(id) != key), repeatable)
 
 
-def _body_key(body: bytes) -> tuple[str | None, list[str]]:
+def _body_key(body: bytes, value_range: str) -> tuple[str | None, list[str]]:
     """The key of a body that is JSON or an image file, and the ids of other images in it."""
     try:
         values = json.loads(body)
     except (ValueError, RecursionError):
-        return image_id(body), []
+        return image_id(body, value_range), []
     if not isinstance(values, Mapping):
         return None, []
     inputs = [one for one in (values.get("inputs"), values.get("input")) if isinstance(one, dict)]

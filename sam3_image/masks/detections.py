@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,19 +41,19 @@ class MaskSource(Protocol):
 class LowResMasks:
     """Low-resolution maps that span the image.
 
-    values: (N, h, w) float32, logits or probabilities; a full-size pixel belongs to mask i when
-        the bilinearly upsampled `values[i]` is > `cut`.
+    values: (N, h, w) float32 or float16, logits or probabilities; a full-size pixel belongs to mask
+        i when the bilinearly upsampled `values[i]`, in float32, is > `cut`.
     cut: the value to exceed, in the unit of `values`; may be infinite.
     size: (height, width) of the image in pixels.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[np.floating[Any]]
     cut: float
     size: tuple[int, int]
 
     @classmethod
     def of_logits(
-        cls, values: NDArray[np.float32], mask_threshold: float, size: tuple[int, int]
+        cls, values: NDArray[np.floating[Any]], mask_threshold: float, size: tuple[int, int]
     ) -> LowResMasks:
         """Return maps of logits (N, h, w) that are cut where the probability is `mask_threshold`.
 
@@ -71,7 +71,8 @@ class LowResMasks:
 
     def mask(self, index: int) -> Mask:
         """Return the full-size mask of one map."""
-        return self.upsampler.mask(self.values[index], self.cut)
+        values = self.values[index].astype(np.float32, copy=False)
+        return self.upsampler.mask(values, self.cut)
 
     def take(self, chosen: Indices) -> LowResMasks:
         """Return the maps at these indices, in that order."""

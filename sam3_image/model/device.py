@@ -1,8 +1,8 @@
 """Where the model runs and in which dtype: the one place that decides both.
 
-The rule for dtypes: weights, images and features are in `Placement.dtype`; coordinates stay
-float32 until they are normalised; whatever leaves the model is float32 on the host, because NumPy
-has no bfloat16.
+The rule for dtypes: weights, images and features are in `Placement.dtype`; coordinates, boxes and
+scores are float32 from one end to the other; maps of masks leave a model in half precision as
+float16, because NumPy has no bfloat16.
 """
 
 from __future__ import annotations
@@ -89,6 +89,18 @@ class Placement:
             "different masks and scores (docs/weights.md)."
         )
 
+    def not_finite(self) -> DeviceError:
+        """The error for scores that are NaN or infinite, which would read as "nothing found"."""
+        if self.dtype is torch.float32 and self.products is None:
+            advice = "Check the device; fetch the weights again if another one says the same."
+        elif self.dtype is torch.float16:
+            advice = "float16 overflows beyond 65504: set SAM3_DTYPE to bfloat16 or float32."
+        else:
+            advice = "Set SAM3_DTYPE=float32."
+        return DeviceError(
+            f"The model's scores are not finite numbers (NaN or infinity) on {self}. {advice}"
+        )
+
     def __str__(self) -> str:
         products = "" if self.products is None else f", matrix products in {_name(self.products)}"
         return f"{self.device} in {_name(self.dtype)}{products}"
@@ -113,6 +125,12 @@ def missing_gpu(settings: Settings) -> str | None:
         f"driver of the {series} series or newer, and a container needs --gpus all; or set "
         "SAM3_DEVICE=cpu to compute on the CPU."
     )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a GPU can still give this process: nobody's, and those that torch keeps unused."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
 
 
 def _speeds(processor: Processor) -> dict[str, bool]:

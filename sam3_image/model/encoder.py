@@ -19,14 +19,18 @@ from transformers import Sam3Model
 
 from sam3_image.model.architecture import Architecture
 from sam3_image.model.cache import TensorCache, Tensors
-from sam3_image.model.device import Placement
+from sam3_image.model.device import Placement, free_memory
 from sam3_image.model.transfer import digest, normalise, resize
 from sam3_image.model.transformers_adapter import first_levels, install_rotary
 
-# Patches that go through the backbone together. A CPU is as fast with one image as with many,
-# so there the bound only keeps memory low: four for the demo checkpoint, one at full size.
+# Patches that go through the backbone together. A CPU is as fast with one image as with many, so
+# there the bound only keeps memory low: four for the demo checkpoint, one at full size.
 CPU_BATCH_TOKENS = 4 * 24**2
 GPU_BATCH_TOKENS = 8 * 72**2
+# A GPU takes fewer where they would need more than half of what is free. Values that a patch needs
+# at most in one pass of the full-size backbone, counted on tensors without content.
+TOKEN_VALUES = 1 << 14
+FREE_SHARE = 0.5
 # Bytes that may be kept with the features of one part: more than all its levels take.
 OWN_STORE = 1 << 30
 
@@ -82,6 +86,7 @@ class Encoder:
         # SAM 3 never saw.
         self._step = architecture.patch * architecture.window
         self._patch = architecture.patch
+        self._gpu_batch_tokens = GPU_BATCH_TOKENS
         install_rotary(self._backbone)
 
     def side(self, percent: int) -> int:
@@ -117,18 +122,31 @@ class Encoder:
         """Features of crops of one side, at most `batch()` of them, in one pass of the backbone.
 
         They are looked at once, so they stay out of the cache, where they would push out images
-        that somebody asks about again.
+        that somebody asks about again. Where the device has too little memory for all of them,
+        they go in halves, and so will later ones.
         """
-        hidden = self._run(torch.cat([crop.pixels for crop in crops]))
+        hidden = None
+        try:
+            hidden = self._run(torch.cat([crop.pixels for crop in crops]))
+        except torch.OutOfMemoryError:
+            if len(crops) == 1:
+                raise
+        if hidden is None:  # not in the except block, where the error holds what did not fit
+            half = len(crops) // 2
+            self._gpu_batch_tokens = half * (crops[0].pixels.shape[-1] // self._patch) ** 2
+            return self.encode_all(crops[:half]) + self.encode_all(crops[half:])
         return [
             Features(crop.key, crop.size, own[None], False, TensorCache(OWN_STORE))
             for crop, own in zip(crops, hidden, strict=True)
         ]
 
     def batch(self, side: int) -> int:
-        """How many crops of that side `encode_all` takes at most."""
-        on_cpu = self._placement.device.type == "cpu"
-        tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
+        """How many crops of that side `encode_all` takes, by the device's memory that is free."""
+        device, tokens = self._placement.device, CPU_BATCH_TOKENS
+        if device.type != "cpu":
+            bytes_each = TOKEN_VALUES * self._placement.dtype.itemsize
+            fitting = int(free_memory(device) * FREE_SHARE) // bytes_each
+            tokens = min(self._gpu_batch_tokens, fitting)
         return max(1, tokens // (side // self._patch) ** 2)
 
     def levels(self, features: Features, name: str, neck: Any) -> tuple[torch.Tensor, ...]:

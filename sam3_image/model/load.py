@@ -7,6 +7,8 @@ import os
 import warnings
 from typing import TYPE_CHECKING
 
+import torch
+
 from sam3_image.model.compatibility import Compatibility
 from sam3_image.model.device import Placement, missing_gpu
 from sam3_image.model.weights.loading import WeightsLoader, weight_files
@@ -44,6 +46,9 @@ def load_segmenter(settings: Settings, report: Report) -> Segmenter:
         )
         budget = CacheBudget(features=settings.kept_features)
         segmenter = Segmenter(checkpoint, placement, budget, loader, compatibility)
+        if placement.device.type != "cpu":
+            _use_float32_as_asked(placement)
+            segmenter.warm_up()
     report.say(str(segmenter.architecture))
     advice = placement.advice()
     if advice:
@@ -55,6 +60,16 @@ def load_segmenter(settings: Settings, report: Report) -> Segmenter:
         )
     report.say(f"Ready after {report.metrics['timing.setup']:.1f} s")
     return segmenter
+
+
+def _use_float32_as_asked(placement: Placement) -> None:
+    """Keep cuDNN, for the whole process, from rounding float32 to TF32, which has ten bits.
+
+    torch lets it do so in convolutions, though not in matrix products. Whoever sets
+    SAM3_DTYPE=float32 on a GPU wants the answers of float32.
+    """
+    if placement.dtype is torch.float32:
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def _name_user() -> None:

@@ -56,6 +56,8 @@ class Picker:
         object.
         """
         logits, estimates, presence = self._forward(features, request)
+        if not (np.isfinite(estimates).all() and np.isfinite(presence).all()):
+            raise self.placement.not_finite()
         objects, candidates = estimates.shape
         # Before they are clipped, which may make them equal.
         order = np.argsort(-estimates, axis=1, kind="stable")

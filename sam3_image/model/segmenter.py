@@ -15,18 +15,19 @@ from typing import Any
 
 import torch
 
-from sam3_image.errors import CheckpointError
+from sam3_image.errors import CheckpointError, DeviceError
 from sam3_image.masks import Detections
 from sam3_image.model.cache import TensorCache
 from sam3_image.model.compatibility import DEFAULT_COMPATIBILITY, Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features, ModelInput
 from sam3_image.model.parts import Parts
-from sam3_image.model.prompts import TASKS, Find, Pick
+from sam3_image.model.prompts import TASKS, VISUAL, Find, Pick, Target
 from sam3_image.model.texts import Texts
 from sam3_image.model.transfer import to_host
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.loading import WeightsLoader
+from sam3_image.model.weights.tokenizer import first_line
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,33 @@ class Segmenter:
                 "out as facebook/sam3, or task='concept' without refine."
             )
         return head.steps(features, task, mask_threshold)
+
+    def warm_up(self) -> None:
+        """Encode, find, find by an exemplar and pick once, so that no request has to load kernels.
+
+        Raises DeviceError where the device does not compute, or not with finite numbers.
+        """
+        side = self.side(100)
+        noise = torch.randint(256, (1, 3, side, side), dtype=torch.uint8)
+        box = (side / 4, side / 4, side * 3 / 4, side * 3 / 4)
+        tasks = (
+            Find((VISUAL,), 0.5),
+            Find((VISUAL,), 0.5, (box,), (1,)),
+            Pick((Target(box=box),), False),
+        )
+        try:
+            features = self.encode(ModelInput("noise", (side, side), noise))
+            for task in tasks:
+                if self._heads[type(task)] is not None:
+                    self.segment(features, task)
+        except RuntimeError as error:
+            raise DeviceError(
+                f"The model does not run on {self.placement}: {first_line(error)}. Check the "
+                "driver and what else uses the device, or set SAM3_DEVICE=cpu."
+            ) from None
+        finally:
+            self._features.clear()
+            self._texts.cache.clear()
 
     def forget(self) -> None:
         """Give cached features back, here and to the device."""

@@ -8,9 +8,12 @@ does not promise to keep. Whoever moves to another version of transformers check
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -34,22 +37,24 @@ def first_levels(neck: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
 def position_encoding(detector: Any, level: torch.Tensor) -> torch.Tensor:
     """The position encoding of a feature level (1, C, h, w), of the same shape."""
     neck = detector.vision_encoder.neck
-    encoding: torch.Tensor = neck.position_encoding(level.shape, level.device, level.dtype)
-    return encoding
+    # In bfloat16 its sines would be off by 0.03; computed in float32 and rounded once, by 0.002.
+    encoding: torch.Tensor = neck.position_encoding(level.shape, level.device, torch.float32)
+    return encoding.to(level.dtype)
 
 
 def geometry_tokens(
-    detector: Any, level: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor
+    detector: Any, level: torch.Tensor, boxes: NDArray[np.float32], labels: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens (1, n + 1, C) of n exemplar boxes and which of them are valid (1, n + 1).
 
     The model itself runs the geometry encoder only when boxes are given, and at every call.
-    level: the lowest one of the detector's neck. boxes: (1, n, 4) cxcywh in 0–1; labels: (1, n).
+    level: the lowest one of the detector's neck. boxes: (n, 4) cxcywh in 0–1; labels: n of 1 or 0.
     """
+    signs = torch.tensor([labels], dtype=torch.long, device=level.device)
     output = detector.geometry_encoder(
-        box_embeddings=boxes,
-        box_mask=torch.ones_like(labels, dtype=torch.bool),
-        box_labels=labels,
+        box_embeddings=torch.tensor(boxes[None], device=level.device),
+        box_mask=torch.ones_like(signs, dtype=torch.bool),
+        box_labels=signs,
         img_feats=(level,),
         img_pos_embeds=(position_encoding(detector, level),),
     )
@@ -62,6 +67,7 @@ def run_heads(
     """A `Sam3ImageSegmentationOutput` for B prompts about one image.
 
     levels: of `first_levels`. tokens, valid: (B, t, C) and (B, t) of texts and exemplars.
+    The detector must have been through `install_host_shapes`.
     """
     position = position_encoding(detector, levels[-1])
     spread = []
@@ -73,7 +79,9 @@ def run_heads(
             fpn_hidden_states=(*spread, spread[-1]), fpn_position_encoding=(position,) * 4
         ),
         text_embeds=BaseModelOutputWithPooling(pooler_output=tokens),
-        attention_mask=valid,
+        # As attention reads it. From two dimensions each of three parts would make the same, after
+        # it has asked the device whether all tokens are valid.
+        attention_mask=valid[:, None, None],
     )
 
 
@@ -133,6 +141,96 @@ def _cell_positions(tracker: Any, level: torch.Tensor) -> torch.Tensor:
     centres = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
     encoded = tracker.shared_image_embedding(centres.to(level.device))
     return encoded.permute(2, 0, 1)[None].to(level.dtype)
+
+
+# What a GPU computes is queued, and a pass of the heads is a thousand short steps: it is fast only
+# while the host runs ahead. transformers stops it fifteen times a pass, to read the side of the
+# patch grid back (twice in each of six layers) and whether a mask is all true.
+
+
+def install_host_shapes(detector: Any) -> None:
+    """Let a `Sam3Model` know the patch grid on the host, and take masks as `run_heads` has them."""
+    detector.detr_encoder._prepare_multilevel_features = _one_level
+    detector.dot_product_scoring.register_forward_pre_hook(_flat_mask, with_kwargs=True)
+
+
+class HostShapes(dict[tuple[int, int], int]):
+    """(h, w) of the one feature level, read as transformers reads a tensor (1, 2) of them."""
+
+    shape = (1, 2)
+
+
+def _one_level(
+    features: list[torch.Tensor], positions: list[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, HostShapes]:
+    """Stands in for `Sam3DetrEncoder._prepare_multilevel_features`: (B, h·w, C) twice, and (h, w).
+
+    The decoder's grid of coordinates is cached by these numbers, which tensors would never match.
+    """
+    (level,), (position,) = features, positions
+    shapes = HostShapes({(0, 0): level.shape[-2], (0, 1): level.shape[-1]})
+    return level.flatten(2).transpose(1, 2), position.flatten(2).transpose(1, 2), shapes
+
+
+def _flat_mask(_: Any, values: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """The one part that reads the mask as (B, t)."""
+    return values, {**named, "text_mask": named["text_mask"][:, 0, 0]}
+
+
+# In half precision, boxes and scores still are float32. transformers computes them in the dtype of
+# the whole model: bfloat16 has steps of 1/256 between 0.5 and 1, so a box would be off by up to 5 ‰
+# of the image's side. Meta runs SAM 3 under autocast, where the same tensors are float32 because
+# its weights are; here the weights are in half precision, so that each border is a cast.
+
+# Modules whose weights are float32 (`loading.FLOAT32_PARTS`) but which read half precision.
+TO_FLOAT32 = (
+    "detr_decoder.box_head",
+    "detr_decoder.presence_head",
+    "dot_product_scoring",
+    "mask_decoder.iou_prediction_head",
+    "mask_decoder.pred_obj_score_head",
+)
+# Modules with weights in half precision that read coordinates: these are rounded once, here.
+TO_HALF = (
+    "detr_decoder.ref_point_head",
+    "detr_decoder.box_rpb_embed_x",
+    "detr_decoder.box_rpb_embed_y",
+    "geometry_encoder.boxes_direct_project",
+    "geometry_encoder.boxes_pos_enc_project",
+    "geometry_encoder.boxes_pool_project",
+)
+# What it gives is sampled inside the exemplar boxes, at positions that must not be rounded.
+FROM_HALF = "geometry_encoder.vision_layer_norm"
+
+
+def install_casts(model: Any, dtype: torch.dtype) -> None:
+    """Let a model in half precision compute boxes and scores in float32.
+
+    model: a `Sam3Model` or `Sam3TrackerModel`. dtype: of its weights, but for those that stay
+        float32; nothing changes where that is float32 too.
+    """
+    if dtype is torch.float32:
+        return
+    modules = dict(model.named_modules())
+    for names, wanted in ((TO_FLOAT32, torch.float32), (TO_HALF, dtype)):
+        for name in names:
+            if name in modules:
+                modules[name].register_forward_pre_hook(_inputs_to(wanted), with_kwargs=True)
+    if FROM_HALF in modules:
+        modules[FROM_HALF].register_forward_hook(lambda _, inputs, output: output.float())
+
+
+def _inputs_to(dtype: torch.dtype) -> Callable[..., Any]:
+    """A hook that converts the floating-point tensors among a module's inputs."""
+
+    def convert(value: Any) -> Any:
+        is_float = isinstance(value, torch.Tensor) and value.is_floating_point()
+        return value.to(dtype) if is_float else value
+
+    def hook(_: Any, values: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return tuple(map(convert, values)), {key: convert(one) for key, one in named.items()}
+
+    return hook
 
 
 # The ViT's rotary attention: transformers computes cosines and sines in each of 32 layers at every

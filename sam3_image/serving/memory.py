@@ -11,9 +11,11 @@ import ctypes
 import gc
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import torch
@@ -30,6 +32,14 @@ WORK_BYTES = 24
 
 # torch's CPU allocator raises a plain RuntimeError; this is how it can be told from others.
 ALLOCATOR_SIGNS = ("not enough memory", "can't allocate memory", "DefaultCPUAllocator")
+# And what CUDA and its libraries raise where torch's own allocator was not asked.
+DEVICE_SIGNS = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+DEVICE, MACHINE = "The device", "This machine"
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -113,31 +123,45 @@ class MemoryBudget:
             self._changed.notify_all()
 
 
-@contextmanager
-def guarded(forget: Callable[[], None]) -> Iterator[None]:
-    """Turn any lack of memory inside the block into MemoryLimitError, after calling `forget`."""
-    where = None
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        where = "The device"
-    except MemoryError:
-        where = "This machine"
-    except cv2.error as error:
-        if error.code != cv2.Error.StsNoMem:
-            raise
-        where = "This machine"
-    except RuntimeError as error:
-        if not any(sign in str(error) for sign in ALLOCATOR_SIGNS):
-            raise
-        where = "This machine"
-    # Out of the except blocks, so that the traceback no longer holds the tensors.
-    if where is not None:
+def within_memory(work: Callable[[], T], forget: Callable[[], None], tries: int = 1) -> T:
+    """What `work` returns; a lack of memory in it becomes MemoryLimitError, after `forget`.
+
+    forget: gives back what is kept for later; called when nothing holds the tensors of the failed
+        work any more.
+    tries: how often to try where it is the device that lacks memory; for work without side effects.
+    """
+    for left in reversed(range(tries)):
+        try:
+            return work()
+        except Exception as error:
+            where = _lacking(error)
+            if where is None:
+                raise
+            # The traceback holds the frames, and those all that they had allocated.
+            traceback.clear_frames(error.__traceback__)
+        # Not in the except block, where the error would still be alive.
         forget()
-        raise MemoryLimitError(
-            f"{where} ran out of memory on this request; try a smaller image, "
-            "fewer prompts in one request, or a smaller input_size_percent."
-        )
+        if where != DEVICE or not left:
+            break
+    raise MemoryLimitError(
+        f"{where} ran out of memory on this request; try a smaller image, "
+        "fewer prompts in one request, or a smaller input_size_percent."
+    )
+
+
+def _lacking(error: Exception) -> str | None:
+    """Whose memory was too small, as the error says; None for an error of another kind."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return DEVICE
+    if isinstance(error, MemoryError):
+        return MACHINE
+    if isinstance(error, cv2.error):
+        return MACHINE if error.code == cv2.Error.StsNoMem else None
+    if isinstance(error, RuntimeError):
+        for where, signs in ((DEVICE, DEVICE_SIGNS), (MACHINE, ALLOCATOR_SIGNS)):
+            if any(sign in str(error) for sign in signs):
+                return where
+    return None
 
 
 def give_back() -> None:

@@ -23,7 +23,7 @@ from sam3_image.model import WeightsSource, load_segmenter
 from sam3_image.output import RenderedFile, render, save
 from sam3_image.report import LOG, Metrics, Progress, Report, quiet
 from sam3_image.request import Request
-from sam3_image.serving.memory import WORK_BYTES, Claim, MemoryBudget, give_back, guarded
+from sam3_image.serving.memory import WORK_BYTES, Claim, MemoryBudget, give_back, within_memory
 from sam3_image.serving.scheduler import DeviceExecutor, HostPool, Job, ScheduledModel
 from sam3_image.serving.workspace import Workspace
 from sam3_image.settings import Settings
@@ -259,10 +259,12 @@ class Service:
     def _submit(self, work: Callable[[Job[Any], Claim], T], report: Report) -> Job[T]:
         def run(job: Job[Any]) -> T:
             self._has_worked = True
-            with (
-                guarded(lambda: self._device.run(self._segmenter.forget)),
-                self._memory.claim(job.check_canceled, job.report.waited) as claim,
-            ):
+            return within_memory(
+                lambda: claimed(job), lambda: self._device.run(self._segmenter.forget)
+            )
+
+        def claimed(job: Job[Any]) -> T:
+            with self._memory.claim(job.check_canceled, job.report.waited) as claim:
                 return work(job, claim)
 
         return self._pool.submit(run, report)

@@ -33,7 +33,7 @@ A = TypeVarTuple("A")
 
 @dataclass(frozen=True)
 class KnownImage:
-    """A decoded image and its id: the digest of its file."""
+    """A decoded image and its id: the digest of its file, and of how it was decoded."""
 
     id: str
     image: Image
@@ -50,12 +50,15 @@ class AsyncSegmentation:
         self._measures = measures
         self._limiter = anyio.CapacityLimiter(THREADS)
 
-    async def known_image(self, data: bytes) -> KnownImage:
-        """Decode an image file, or find it decoded; raises ImageError."""
-        digest = await self.call(image_id, data)
+    async def known_image(self, data: bytes, value_range: str = "auto") -> KnownImage:
+        """Decode an image file, or find it decoded; raises ImageError.
+
+        value_range: how more than 8 bits become 8, as the input of `predict()`.
+        """
+        digest = await self.call(image_id, data, value_range)
         image = self._images.find(digest)
         if image is None:
-            image = await self._service.submit_open(data)
+            image = await self._service.submit_open(data, value_range)
             self._images.put(digest, image, image.pixels.nbytes)
         return KnownImage(digest, image)
 
@@ -134,6 +137,9 @@ class AsyncSegmentation:
         return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
 
 
-def image_id(data: bytes) -> str:
-    """The id of an image: the digest of its file, 32 hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()[:32]
+def image_id(data: bytes, value_range: str = "auto") -> str:
+    """The id of an image: the digest of its file and how it is read, 32 hexadecimal digits."""
+    digest = hashlib.sha256(data)
+    if value_range != "auto":
+        digest.update(f"\0{value_range}".encode())
+    return digest.hexdigest()[:32]

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from PIL import Image as Pillow
 from pycocotools import mask as coco_masks
 
 from sam3_image.batch import export, results, schema
 from sam3_image.batch.reader import Item
+from sam3_image.batch.sources import ImageSource
 from sam3_image.batch.storage import WORK, ResultFolder
 from tests.helpers.cog_server import REPOSITORY
 
@@ -126,6 +129,44 @@ def test_files_are_named_after_their_images_and_lead_nowhere_else(tmp_path: Path
     assert len(names) == 5
     assert {"x.png.json", "x.jpg.json", "y.json"} < set(names)
     assert not [file for file in tmp_path.rglob("*.json") if path not in file.parents]
+
+
+def local_images(folder: Path) -> ResultFolder:
+    """Results beside their images, of which two have equal names but for the ending."""
+    for name in ("1.png", "2.png", "below/1.png", "below/1.jpg"):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        Pillow.new("RGB", (50, 40)).save(path)
+    made = ResultFolder(str(folder / "out"))
+    publish(made, 1, 2, f"{folder}/{{}}.png")
+    publish(made, 1, 1, f"{folder}/below/{{}}.png")
+    publish(made, 1, 1, f"{folder}/below/{{}}.jpg")
+    return made
+
+
+def test_a_yolo_export_has_its_images_where_ultralytics_looks(tmp_path: Path) -> None:
+    folder = local_images(tmp_path)
+    for _ in range(2):  # links that are there stay good
+        path = Path(export.export(folder, "yolo"))
+    data = yaml.safe_load((path / "data.yaml").read_text())
+    images = [one for one in (path / data["train"]).rglob("*") if one.is_file()]
+    assert len({image.resolve() for image in images}) == 4
+    assert {image.resolve().parent for image in images} == {tmp_path, tmp_path / "below"}
+    for image in images:  # ultralytics finds the labels of an image like this
+        head, tail = str(image).rsplit("/images/", 1)
+        assert Path(f"{head}/labels/{tail.rpartition('.')[0]}.txt").read_text().startswith("0 0.")
+    # A source that holds the results is what it was.
+    assert len(ImageSource(str(tmp_path)).items) == 4
+    (tmp_path / "2.png").unlink()
+    assert len(list((Path(export.export(folder, "yolo")) / "labels").rglob("*.txt"))) == 4
+
+
+def test_labelme_finds_the_image_of_each_of_its_files(tmp_path: Path) -> None:
+    path = Path(export.export(local_images(tmp_path), "labelme"))
+    files = list(path.rglob("*.json"))
+    found = {(one.parent / json.loads(one.read_text())["imagePath"]).resolve() for one in files}
+    assert len(found) == len(files) == 4
+    assert all(image.is_file() and image.parent != path for image in found)
 
 
 def test_files_of_an_export_with_another_base_go(tmp_path: Path) -> None:

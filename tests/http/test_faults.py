@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from sam3_image.errors import MemoryLimitError
-from sam3_image.serving.memory import guarded
+from sam3_image.serving.memory import within_memory
 from tests.helpers.cog_server import CogServer, png
 from tests.helpers.fault_tools import (
     LARGE,
@@ -77,20 +77,18 @@ def test_too_little_memory_is_one_line_and_is_given_back(own: CogServer) -> None
 )
 def test_whoever_lacks_memory_the_line_is_ours(take: Callable[[], object]) -> None:
     forgotten: list[bool] = []
-    with (
-        pytest.raises(MemoryLimitError, match="try a smaller image") as caught,
-        guarded(lambda: forgotten.append(True)),
-    ):
-        take()
+    with pytest.raises(MemoryLimitError, match="try a smaller image") as caught:
+        within_memory(take, lambda: forgotten.append(True))
     assert forgotten == [True]
     assert "\n" not in str(caught.value)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
-    with pytest.raises(RuntimeError, match="mat1 and mat2"), guarded(lambda: None):
-        torch.ones(2, 3) @ torch.ones(2, 3)
-    with pytest.raises(cv2.error, match="empty"), guarded(lambda: None):
-        cv2.cvtColor(np.zeros((0, 0, 3), np.uint8), cv2.COLOR_RGB2BGR)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        within_memory(lambda: torch.ones(2, 3) @ torch.ones(2, 3), lambda: None)
+    empty = np.zeros((0, 0, 3), np.uint8)
+    with pytest.raises(cv2.error, match="empty"):
+        within_memory(lambda: cv2.cvtColor(empty, cv2.COLOR_RGB2BGR), lambda: None)
 
 
 # Disk and temporary folder

@@ -259,7 +259,7 @@ def ask(visit: Visit, question: str) -> None:
     else:
         visit.click(500, 300).expect_count(1)
         if question == "candidates":
-            visit.find("more").locator("summary").click()
+            visit.find("more").locator("> summary").click()
             visit.page.get_by_label("three candidates").check()
             visit.expect_count(3)
 

@@ -171,7 +171,7 @@ def test_undo_and_clear(visit: Visit) -> None:
 
 def test_three_candidates_of_a_click(visit: Visit) -> None:
     visit.open().click(500, 300).expect_count(1)
-    visit.find("more").locator("summary").click()
+    visit.find("more").locator("> summary").click()
     visit.page.get_by_label("three candidates of a click").check()
     visit.expect_count(3).expect_status("3 candidates from 1 point")
     shown = canvas_content(visit)

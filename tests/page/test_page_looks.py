@@ -26,7 +26,7 @@ def test_tiles_and_finer_edges(visit: Visit) -> None:
     expect(visit.find("instance").first).not_to_have_attribute("title", coarse)
     expect(visit.find("refine")).to_have_attribute("aria-pressed", "true")
     visit.find("refine").click()
-    visit.find("more").locator("summary").click()
+    visit.find("more").locator("> summary").click()
     with visit.page.expect_request("**/api/segment") as asked:
         visit.page.get_by_label("Also look at tiles of").fill("400")
         visit.page.keyboard.press("Tab")
@@ -40,7 +40,7 @@ def test_examples_of_one_picture_find_in_another(visit: Visit, tmp_path: Path) -
     Image.open(SHAPES).crop((0, 0, 400, 400)).save(other)
     keep = visit.page.get_by_role("button", name="Use these examples on other images")
     visit.open().mode("example").drag(252, 52, 348, 148).expect_count(1)
-    visit.find("more").locator("summary").click()
+    visit.find("more").locator("> summary").click()
     keep.click()
     expect(visit.find("reference-name")).to_have_text("1 from shapes.png")
     visit.open(other)
@@ -55,7 +55,7 @@ def test_examples_of_one_picture_find_in_another(visit: Visit, tmp_path: Path) -
     )
     visit.expect_status("1 example elsewhere")
     saved_equals_copied(visit, tmp_path)
-    visit.find("more").locator("summary").click()
+    visit.find("more").locator("> summary").click()
     visit.page.get_by_role("button", name="Forget them").click()
     visit.expect_status("Type what to find")
 

@@ -2,7 +2,7 @@
 
 pycocotools, supervision and shapely read theirs here. LabelMe and ultralytics bring Qt and a second
 OpenCV: here their way of filling polygons is done by the libraries that they call, and
-`by_hand/annotation_readers.py` runs the tools themselves.
+`tools/annotation_readers.py` runs the tools themselves.
 """
 
 from __future__ import annotations
@@ -90,6 +90,13 @@ def yolo_masks(text: str, size: tuple[int, int]) -> list[Bools]:
     return masks
 
 
+def gap(mask: Bools) -> int:
+    """How many pixels the two parts of a mask are apart, diagonal steps counting as one."""
+    _, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+    first, second = (np.argwhere(labels == label) for label in (1, 2))
+    return int(np.abs(first[:, None] - second).max(axis=2).min()) - 1
+
+
 @pytest.mark.parametrize("seed", SCENES)
 def test_yolo_lines_are_the_masks_and_lines_between_their_parts(seed: int) -> None:
     masks = scene(seed)
@@ -104,10 +111,20 @@ def test_yolo_lines_are_the_masks_and_lines_between_their_parts(seed: int) -> No
         assert not (mask & ~read).any()
         if parts == 1:
             assert np.array_equal(read, mask)
-        else:  # no more than a line, one pixel wide, from each part to the next
+        else:  # a line, one pixel wide, from each part to the next
             assert (read & ~mask).sum() <= (parts - 1) * max(found.size)
+        if parts == 2:  # no line between two pixels is shorter; one scene is a pixel off
+            assert (read & ~mask).sum() <= gap(mask) + 1
         ring = np.array(line.split()[1:], dtype=float).reshape(-1, 2) * found.size[::-1]
         assert np.abs([*ring.min(axis=0), *ring.max(axis=0)] - np.array(box(mask))).max() < 0.02
+
+
+def test_yolo_connects_thousands_of_parts() -> None:
+    mask = np.random.default_rng(0).random((80, 80)) < 0.2
+    (read,) = yolo_masks(annotate(instances_of([mask]), "yolo"), mask.shape)
+    assert not (mask & ~read).any()
+    alone = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0] - 1
+    assert (read & ~mask).sum() < 1.5 * alone
 
 
 def test_yolo_is_a_zip_with_its_classes_by_themselves() -> None:

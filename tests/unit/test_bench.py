@@ -5,16 +5,21 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from benchmarks import around, measure, table
+from benchmarks import around, device, measure, table
 from benchmarks.around import KINDS, SIDES, STAGES, Case, Inputs
 from benchmarks.measure import Spread
 from benchmarks.table import Row
+from benchmarks.whole import Setup
+from sam3_image.model import encoder, finder, transfer
 
 CASE = Case((300, 400), 4)
 
@@ -109,6 +114,30 @@ def test_report_names_command_and_machine_and_keeps_raw_figures(tmp_path: Path):
     document = json.loads((tmp_path / "bench.json").read_text())
     assert document["rows"][0]["plain"] == {"median": 3.0, "least": 2.0, "most": 4.0, "rounds": 2}
     assert document["rows"][1]["ours"] is None
+
+
+def test_only_the_model_is_timed_as_model_alone(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not our resize and hash, nor the copies of results, none of which the other side has."""
+    setup = Setup(weights, torch.device("cpu"))
+    service = setup.service()
+    timed: list[bool] = []
+
+    def event_seconds(work: Callable[[], Any], _: torch.device) -> float:
+        with monkeypatch.context() as patch:
+            for owner, name in ((transfer, "resize"), (encoder, "resize"), (encoder, "digest")):
+                patch.setattr(owner, name, None)
+            patch.setattr(finder, "to_host", None)
+            work()
+        timed.append(True)
+        return 1.0
+
+    monkeypatch.setattr(device, "event_seconds", event_seconds)
+    (row,) = device._model_alone(setup, service, setup.plain(), rounds=1)
+    service.close()
+    assert len(timed) == 2 * (device.WARM_UP + 1)
+    assert len(row.ours.values) == len(row.plain.values) == 1
 
 
 def test_peak_of_a_process_of_its_own(tmp_path: Path):

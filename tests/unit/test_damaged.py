@@ -255,6 +255,15 @@ def test_the_log_says_which_of_several_is_shown() -> None:
         assert decode(saved(picture, form, **options), LIMITS).notes == ()
 
 
+def test_the_log_says_that_a_16_bit_png_is_animated() -> None:
+    first, second = (Pillow.new("I;16", (20, 10), level) for level in (0, 65535))
+    data = saved(first, "PNG", save_all=True, append_images=[second])
+    assert data[24] == 16, "not of 16 bits"
+    frames, *_ = decode(data, LIMITS).notes
+    assert frames == "Frames: several; the first is shown"
+    assert not any("Frames" in note for note in decode(saved(first, "PNG"), LIMITS).notes)
+
+
 def test_the_largest_of_a_heic_is_shown() -> None:
     from pillow_heif import HeifFile
 

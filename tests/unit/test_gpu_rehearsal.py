@@ -9,9 +9,11 @@ of it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -19,13 +21,26 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Sam3VideoConfig, Sam3VideoModel
-from transformers.models.sam3.modeling_sam3 import Sam3DetrDecoder
+from transformers.models.sam3.modeling_sam3 import Sam3SinePositionEmbedding
 
-from sam3_image.model import Find, Pick, Placement, Segmenter, Target, finder, picker, segmenter
+from sam3_image.errors import DeviceError
+from sam3_image.model import (
+    Find,
+    Pick,
+    Placement,
+    Segmenter,
+    Target,
+    encoder,
+    finder,
+    load,
+    picker,
+    segmenter,
+)
 from sam3_image.model.encoder import ModelInput
 from sam3_image.model.weights.checkpoint import Checkpoint
 from sam3_image.model.weights.download import is_for_video
 from sam3_image.model.weights.loading import Weights, WeightsLoader, target
+from sam3_image.report import Report
 from sam3_image.settings import Settings
 
 CUDA = torch.device("cuda:0")
@@ -56,9 +71,9 @@ def ones(values: torch.Tensor) -> np.ndarray:
     assert isinstance(values, FakeTensor)
     assert values.device == CUDA, "read from the device"
     assert values.dtype != torch.bfloat16, "NumPy has no bfloat16"
-    if values.ndim == 3:
-        assert values.dtype == torch.float32, "maps are made for the host's upsampling"
-        # Here as bytes: 3,200 of them in float32 are a gigabyte, which is copied a few times.
+    if values.ndim == 3 and values.shape[1] == values.shape[2]:
+        assert values.dtype == torch.float16, "maps leave in two bytes"
+        # Here as bytes: 1,000 of them in float16 are 166 MB, which are copied a few times.
         return np.ones(values.shape, dtype=np.uint8)
     return np.ones(values.shape, dtype=str(values.dtype).removeprefix("torch."))
 
@@ -83,14 +98,6 @@ class OneDtype(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def coordinates(
-    decoder: Sam3DetrDecoder, *_: torch.Tensor, dtype: torch.dtype, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stands in for transformers' own, which reads the side of the grid back from the device."""
-    cells = torch.arange(0, decoder.grid, device=device, dtype=dtype) / decoder.grid
-    return cells, cells
-
-
 def moved(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """Stands in for `Module.to`, which swaps contents, as fake tensors do not let it."""
     for part in module.modules():
@@ -109,9 +116,14 @@ def rehearsed(request: pytest.FixtureRequest, weights: Path) -> Iterator[Segment
     with pytest.MonkeyPatch.context() as patch, FakeTensorMode(), OneDtype():
         for module in (finder, picker, segmenter):
             patch.setattr(module, "to_host", ones)
-        patch.setattr(Sam3DetrDecoder, "_get_coords", coordinates)
+        # It keeps its results for the whole process, and fake tensors belong to one mode.
+        encode = Sam3SinePositionEmbedding.build_sine_position_embedding.__wrapped__
+        patch.setattr(
+            Sam3SinePositionEmbedding, "build_sine_position_embedding", staticmethod(encode)
+        )
         patch.setattr(torch.nn.Module, "to", moved)
         patch.setattr(torch.cuda, "synchronize", calls.append)
+        patch.setattr(encoder, "free_memory", lambda device: 1 << 40)
         placement = Placement(CUDA, request.param)
         checkpoint = FakeCheckpoint(weights, Sam3VideoConfig())
         made = Segmenter(checkpoint, placement, reading=placement)  # type: ignore[arg-type]
@@ -122,7 +134,6 @@ def rehearsed(request: pytest.FixtureRequest, weights: Path) -> Iterator[Segment
 
 
 def features(rehearsed: Segmenter, side: int = 1008) -> Any:
-    rehearsed._heads[Find].detector.detr_decoder.grid = side // 14
     pixels = torch.zeros((1, 3, side, side), dtype=torch.uint8)
     return rehearsed.encode(ModelInput(f"square-{side}", SIZE, pixels))
 
@@ -131,11 +142,11 @@ def features(rehearsed: Segmenter, side: int = 1008) -> Any:
     "request_",
     [
         Find(("red circle",), 0.5),
-        Find(tuple(f"circle {number}" for number in range(16)), 0.5),
+        Find(tuple(f"circle {number}" for number in range(5)), 0.5),
         Find(("visual",), 0.5, (BOX, BOX), (1, 0)),
         Find(("red circle", "star"), 0.5, (BOX,), (1,)),
     ],
-    ids=["one text", "16 texts", "exemplars", "texts with an exemplar"],
+    ids=["one text", "more texts than go together", "exemplars", "texts with an exemplar"],
 )
 def test_find(rehearsed: Segmenter, request_: Find) -> None:
     found = rehearsed.segment(features(rehearsed), request_)
@@ -182,6 +193,123 @@ def test_parts_of_a_picture_are_encoded_together(rehearsed: Segmenter) -> None:
             [ModelInput(f"{n}", SIZE, pixels) for n in range(count)]
         )
     assert {part.hidden.shape for part in parts} == {(1, 1024, 48, 48)}
+
+
+@pytest.mark.parametrize(
+    ("free", "percent", "count"),
+    [(80e9, 100, 8), (80e9, 50, 18), (1.5e9, 100, 4), (0.3e9, 50, 1), (1e6, 100, 1)],
+)
+def test_crops_in_a_pass_follow_from_the_memory_that_is_free(
+    rehearsed: Segmenter, monkeypatch: pytest.MonkeyPatch, free: float, percent: int, count: int
+) -> None:
+    monkeypatch.setattr(encoder, "free_memory", lambda device: int(free))
+    side = rehearsed.side(percent)
+    found = rehearsed.batch(side)
+    assert found == count
+    assert (
+        found == 1 or found * (side // 14) ** 2 * 30_000 < free
+    )  # what a pass was counted to need
+
+
+def test_crops_that_do_not_fit_go_in_halves(
+    rehearsed: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    run = rehearsed._encoder._run
+
+    def lacking(inputs: torch.Tensor) -> torch.Tensor:
+        passes.append(len(inputs))
+        if len(inputs) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return run(inputs)
+
+    monkeypatch.setattr(rehearsed._encoder, "_run", lacking)
+    side = rehearsed.side(50)
+    crops = [
+        ModelInput(str(number), SIZE, torch.zeros((1, 3, side, side), dtype=torch.uint8))
+        for number in range(8)
+    ]
+    found = rehearsed.encode_all(crops)
+    assert [one.key for one in found] == [one.key for one in crops]
+    assert passes == [8, 4, 2, 2, 4, 2, 2]
+    assert rehearsed.batch(side) == 2
+    monkeypatch.setattr(rehearsed._encoder, "_gpu_batch_tokens", encoder.GPU_BATCH_TOKENS)
+    passes.clear()
+    monkeypatch.setattr(rehearsed._encoder, "_run", raising(torch.OutOfMemoryError("too little")))
+    with pytest.raises(torch.OutOfMemoryError):
+        rehearsed.encode_all(crops)
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def call(*_: Any) -> Any:
+        raise error
+
+    return call
+
+
+def test_warming_up_runs_every_part(rehearsed: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    parts = {
+        "encode": (rehearsed._encoder, "_run"),
+        "exemplar": (rehearsed._heads[Find].detector.geometry_encoder, "boxes_direct_project"),
+        "find": (rehearsed._heads[Find].detector, "mask_decoder"),
+        "pick": (rehearsed._heads[Pick].tracker, "mask_decoder"),
+    }
+    for name, (owner, attribute) in parts.items():
+        original = getattr(owner, attribute)
+
+        def noted(*values: Any, name: str = name, original: Any = original, **named: Any) -> Any:
+            ran.append(name)
+            return original(*values, **named)
+
+        if isinstance(original, torch.nn.Module):
+            monkeypatch.setattr(original, "forward", partial(noted, original=original.forward))
+        else:
+            monkeypatch.setattr(owner, attribute, noted)
+    rehearsed.warm_up()
+    assert set(ran) == set(parts)
+    assert rehearsed._features.used == rehearsed._texts.cache.used == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (np.nan, "scores are not finite numbers.*SAM3_DTYPE"),
+        (RuntimeError("CUDA error: no kernel image is available\nmore"), "does not run on cuda:0"),
+    ],
+)
+def test_a_device_that_does_not_compute_ends_setup_in_one_line(
+    rehearsed: Segmenter, monkeypatch: pytest.MonkeyPatch, fault: Any, words: str
+) -> None:
+    if isinstance(fault, Exception):
+        monkeypatch.setattr(rehearsed._encoder, "_run", raising(fault))
+    else:
+        monkeypatch.setattr(finder, "to_host", lambda values: ones(values) * np.float32(fault))
+    with pytest.raises(DeviceError, match=words) as caught:
+        rehearsed.warm_up()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "warmed", "tf32"),
+    [
+        ("cpu", torch.float32, 0, True),
+        ("cuda", torch.bfloat16, 1, True),
+        ("cuda", torch.float32, 1, False),
+    ],
+)
+def test_setup_warms_a_gpu_up_and_keeps_float32_whole(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, device: str, dtype: Any, warmed: int, tf32: bool
+) -> None:
+    placement = Placement(torch.device(device), dtype)
+    stub = MagicMock(placement=placement)
+    monkeypatch.setattr(Placement, "of", classmethod(lambda cls, settings: placement))
+    monkeypatch.setattr(segmenter, "Segmenter", lambda *_: stub)
+    monkeypatch.setattr(load, "WeightsLoader", MagicMock())
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    load.load_segmenter(Settings(weights=str(weights)), Report())
+    assert stub.warm_up.call_count == warmed
+    assert torch.backends.cudnn.allow_tf32 is tf32
 
 
 def test_health_and_forgetting(rehearsed: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:

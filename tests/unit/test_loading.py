@@ -57,17 +57,22 @@ def test_equals_from_pretrained(weights: Path, kind: Any, dtype: torch.dtype):
                 tensor = tensor.float()  # transformers rounds positions to the weights' dtype
                 torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=0)
                 continue
-            mine = ours[name].to(dtype) if name.startswith(FLOAT32_PARTS) else ours[name]
+            mine = (
+                ours[name].to(dtype)
+                if not set(FLOAT32_PARTS).isdisjoint(name.split("."))
+                else ours[name]
+            )
             torch.testing.assert_close(mine, tensor, rtol=0, atol=0)
     assert not found.model.training
     assert not any(weight.requires_grad for weight in found.model.parameters())
     assert found.model.config._attn_implementation == expected.config._attn_implementation
 
 
-def test_parts_kept_in_float32(weights: Path):
-    model = loaded(Sam3TrackerModel, weights, torch.bfloat16).model
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_kept_in_float32(weights: Path, kind: Any):
+    model = loaded(kind, weights, torch.bfloat16).model
     for name, weight in model.named_parameters():
-        kept = name.startswith(FLOAT32_PARTS)
+        kept = not set(FLOAT32_PARTS).isdisjoint(name.split("."))
         assert weight.dtype == (torch.float32 if kept else torch.bfloat16), name
 
 

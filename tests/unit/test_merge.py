@@ -78,9 +78,9 @@ def test_the_same_object_keeps_the_tile_s_mask_and_the_better_score() -> None:
 SPARSE = [(x, y, x + 60, y + 60) for x in (100, 220) for y in (100, 220)]
 
 
-@pytest.mark.parametrize("score", [0.7, 0.9])
-@pytest.mark.parametrize("large", [0.8, 0.99])
-@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize(
+    ("count", "score", "large"), [(2, 0.9, 0.8), (3, 0.7, 0.8), (3, 0.9, 0.99), (4, 0.7, 0.99)]
+)
 def test_equal_objects_far_apart_outweigh_a_mask_smeared_over_them(
     count: int, score: float, large: float
 ) -> None:
@@ -114,6 +114,12 @@ def test_corners_of_a_large_object_differ_in_size_and_give_way() -> None:
     """As seen at a purple square: a corner of it, strips of its edge, less sure than the whole."""
     corners = [(100, 100, 165, 180), (145, 100, 260, 130), (100, 190, 112, 270)]
     assert merged(corners, 0.8, 0.99) == {LARGE}
+
+
+def test_two_less_sure_parts_of_a_large_object_give_way() -> None:
+    """As seen at a blue circle, cut by every tile: two parts of it that end before the borders."""
+    parts = [(190, 100, 280, 190), (100, 190, 180, 280)]
+    assert merged(parts, 0.95, 0.99) == {LARGE}
 
 
 def test_corners_that_cover_next_to_nothing_give_way_even_if_of_equal_size() -> None:
@@ -150,7 +156,7 @@ def test_neighbors_whose_masks_share_a_few_pixels_each_get_a_closer_look() -> No
 
 def test_two_equal_corners_give_way_where_most_of_what_tiles_saw_is_cut() -> None:
     """As seen at a green square: strips along its edges reach over the borders of tiles."""
-    corners = [whole((100, 100, 150, 130), 1.0), whole((230, 100, 280, 130), 0.9)]
+    corners = [whole((100, 100, 150, 130), 1.0), whole((230, 100, 280, 130), 1.0)]
     strips = [(100, 240, 200, 280), (160, 240, 280, 280), (250, 140, 280, 280)]
     pieces = [whole(box, 1.0, depth=45.0) for box in strips]
     assert {one.around for one in merge(corners, [whole(LARGE, 0.99)], TILE).kept} != {LARGE}

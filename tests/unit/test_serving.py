@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import ctypes
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -174,6 +178,80 @@ def test_a_lack_of_memory_is_that_request_s_alone() -> None:
         device.run(lambda: torch.empty(1 << 50))
     assert device.run(lambda: threading.get_ident()) == forgotten[0]  # on the device's own thread
     device.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("fits_at_last", [True, False])
+def test_a_device_without_memory_is_emptied_and_asked_again(
+    error: Exception, fits_at_last: bool
+) -> None:
+    """What the failed step had on the device is freed first, or there is nothing to give back."""
+    alive: list[weakref.ref[np.ndarray]] = []
+    left_at_forgetting: list[int] = []
+
+    def step() -> str:
+        kept = np.zeros(10)
+        alive.append(weakref.ref(kept))
+        if fits_at_last and len(alive) == 2:
+            return "done"
+        raise type(error)(*error.args)
+
+    def forget() -> None:
+        left_at_forgetting.append(sum(ref() is not None for ref in alive))
+
+    device = DeviceExecutor(forget)
+    if fits_at_last:
+        assert device.run(step) == "done"
+    else:
+        with pytest.raises(MemoryLimitError, match="The device ran out of memory") as caught:
+            device.run(step)
+        assert caught.value.__context__ is caught.value.__cause__ is None
+    device.close()
+    assert left_at_forgetting == [0] * (1 if fits_at_last else 2)
+    assert len(alive) == 2
+
+
+@pytest.fixture
+def _interval() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)  # Python's own
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_interval")
+def test_a_busy_host_thread_does_not_hold_the_device_up() -> None:
+    """Each operation leaves Python's lock; with Python's own interval it takes 5 ms to return."""
+    device, stop = DeviceExecutor(lambda: None), threading.Event()
+    c_library = ctypes.CDLL(None)
+
+    def busy() -> None:
+        while not stop.is_set():
+            sum(range(1000))
+
+    def step() -> float:
+        start = time.perf_counter()
+        for _ in range(200):
+            c_library.usleep(5)  # stands for a launch: no lock, no processor
+        return time.perf_counter() - start
+
+    other = threading.Thread(target=busy)
+    other.start()
+    try:
+        assert device.run(step) < 200 * 0.005 / 2
+    finally:
+        stop.set()
+        other.join()
+        device.close()
 
 
 def test_work_on_the_device_may_ask_for_the_device(device: DeviceExecutor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from sam3_image.decode import tiff
 from sam3_image.decode.image import Limits, decode
 from sam3_image.decode.tiff import needs_own_reader, read_layout, read_samples
 from sam3_image.decode.tiff_directory import Directory
@@ -66,6 +68,11 @@ def rgb16(**options: Any) -> tuple[bytes, np.ndarray]:
     return write(values, Layout(**options)), high_bytes(values)
 
 
+def rgb8(**options: Any) -> tuple[bytes, np.ndarray]:
+    values = random_values("u1", 3)
+    return write(values, Layout(**options)), values
+
+
 def bands(count: int, **options: Any) -> tuple[bytes, np.ndarray]:
     values = random_values("u2", count)
     extra = (0,) * (count - 1)
@@ -104,6 +111,10 @@ TABLE: dict[str, Callable[[], tuple[bytes, np.ndarray]]] = {
     "RGB16 tiled": lambda: rgb16(tile=(16, 32)),
     "RGB16 big-endian": lambda: rgb16(order=">"),
     "RGB16 BigTIFF": lambda: rgb16(big=True),
+    "RGB8 big-endian BigTIFF": lambda: rgb8(order=">", big=True),
+    "RGB8 big-endian BigTIFF, LZW, planar": lambda: rgb8(
+        order=">", big=True, compression=5, planar=True
+    ),
     "RGB16 planar": lambda: rgb16(planar=True),
     "RGB16 planar LZW": lambda: rgb16(planar=True, compression=5),
     "RGB16 planar deflate": lambda: rgb16(planar=True, compression=8, tile=(32, 16)),
@@ -125,6 +136,12 @@ TABLE: dict[str, Callable[[], tuple[bytes, np.ndarray]]] = {
     "zstd": lambda: rgb16(compression=50000, predictor=2),
     "LZMA": lambda: rgb16(compression=34925),
 }
+
+
+def test_a_big_endian_bigtiff_that_is_not_read_says_what_it_is() -> None:
+    data = write(random_values("u1", 1), Layout(order=">", big=True, photometric=3))
+    with pytest.raises(ImageError, match="big-endian BigTIFF of other pixels than gray or RGB"):
+        decode(data, LIMITS)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -315,6 +332,33 @@ def test_a_file_that_is_cut_off_is_refused(compression: int) -> None:
     for length in (len(moved) - 1, len(moved) // 2, shift + 8):
         with pytest.raises(ImageError, match="cut off or damaged"):
             decode(bytes(moved[:length]), LIMITS)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("options", [{"rows": 45}, {"tile": (48, 64)}, {"rows": 20}])
+def test_a_piece_that_is_larger_than_a_run_is_exact(
+    compression: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiff, "RUN_BYTES", 4000)
+    monkeypatch.setattr(tiff, "PART_BYTES", 1000)
+    values = random_values("u2", 3)
+    data = write(values, Layout(compression=compression, **options))
+    assert np.array_equal(read_samples(read_layout(Directory.first(data), data)).values, values)
+    if compression in (8, 32946) and "rows" in options:
+        broken = data.replace(data[8:10], b"\xff\xff", 1)
+        with pytest.raises(ImageError, match="cannot be decompressed"):
+            decode(broken, LIMITS)
+
+
+def test_one_deflated_strip_is_never_whole_in_memory() -> None:
+    values = np.zeros((1000, 4000, 3), dtype=np.uint16)
+    data = write(values, Layout(rows=1000, compression=8, predictor=2))
+    layout = read_layout(Directory.first(data), data)
+    tracemalloc.start()
+    read_samples(layout)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < values.nbytes + 6 * tiff.PART_BYTES
 
 
 def test_memory_is_claimed_before_it_is_taken() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco_masks
 
 from tests.helpers.browser import SHAPES
@@ -34,6 +36,27 @@ def ask(web: WebServer, picture: object, inputs: object) -> httpx.Response:
 def test_the_same_content_is_the_same_picture(web: WebServer, known: str) -> None:
     again = web.http.post("/api/pictures", content=SHAPES.read_bytes())
     assert again.json()["id"] == known
+
+
+def test_a_picture_of_16_bits_is_decoded_as_asked(web: WebServer) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((20, 30), 1000, dtype=np.uint16)).save(buffer, "PNG")
+    file = buffer.getvalue()
+    levels = {}
+    for value_range in ("auto", "type", "0,2000"):
+        answer = web.http.post("/api/pictures", content=file, params={"value_range": value_range})
+        id = answer.json()["id"]
+        preview = web.http.get(f"/api/pictures/{id}/preview").content
+        levels[id] = int(np.asarray(Image.open(io.BytesIO(preview)))[10, 10, 0])
+    assert len(levels) == 3, "one id for each range"
+    assert list(levels.values())[1:] == [4, 128]
+    # The programs that the page copies send the file with its inputs.
+    inputs = {"prompt": "star", "value_range": "0,2000", "return_zip": False, "apply_mask": True}
+    for value_range, status in (("0,2000", 200), ("2000,0", 422)):
+        form = {"inputs": json.dumps({**inputs, "value_range": value_range})}
+        answer = web.http.post("/api/file", data=form, files={"image": ("a.png", file)})
+        assert answer.status_code == status
+    assert web.http.post("/api/pictures?value_range=2,1", content=file).status_code == 422
 
 
 def test_it_answers_as_predictions_do(web: WebServer, server: CogServer, known: str) -> None:
@@ -63,6 +86,7 @@ def test_a_click_on_a_known_picture_skips_the_encoder(web: WebServer, known: str
         ("known", ["star"], 422, "inputs is"),
         ("known", {"promt": "star"}, 422, "did you mean prompt"),
         ("known", {"prompt": "star", "threshold": 2}, 422, "threshold is 2"),
+        ("known", {"prompt": "star", "value_range": "0,9"}, 422, "/api/pictures"),
         ("known", {"prompt": "word " * 60}, 422, "tokens"),
         ("known", {"task": "visual", "points": [[900, 1]]}, 422, "900"),
         ("known", {"reference_image": "/etc/passwd", "reference_boxes": [[0, 0, 9, 9]]}, 410, ""),

@@ -23,6 +23,7 @@ from transformers import AutoConfig, CLIPTokenizer, PreTrainedModel, Sam3Tracker
 from sam3_image.errors import CheckpointError, shown
 from sam3_image.model.architecture import DETECTORS, Architecture
 from sam3_image.model.compatibility import Compatibility
+from sam3_image.model.transformers_adapter import install_casts, install_host_shapes
 from sam3_image.model.weights.loading import Weights, WeightsLoader, load, weight_files
 from sam3_image.model.weights.source import conversion
 from sam3_image.model.weights.tensor_file import read_entries
@@ -107,7 +108,10 @@ class Checkpoint:
         if reference.layer_norm_eps is not None:
             vision = getattr(config, "detector_config", config).vision_config
             vision.backbone_config.layer_norm_eps = reference.layer_norm_eps
-        return self._load(self.architecture.detector, config, weights, DETECTOR_NAMES)
+        detector = self._load(self.architecture.detector, config, weights, DETECTOR_NAMES)
+        install_casts(detector, weights.placement.dtype)
+        install_host_shapes(detector)
+        return detector
 
     def tracker(self, weights: Weights, detector: Any) -> Sam3TrackerModel:
         """Return the half that picks objects, on the backbone of `detector`.
@@ -120,6 +124,7 @@ class Checkpoint:
         # A backbone without layers is what transformers builds and throws away here.
         config.tracker_config.vision_config.backbone_config.num_hidden_layers = 0
         tracker = self._load(Sam3TrackerModel, config, weights, TRACKER_NAMES)
+        install_casts(tracker, weights.placement.dtype)
         tracker.vision_encoder.backbone = detector.vision_encoder.backbone
         head = tracker.mask_decoder.iou_prediction_head
         head.sigmoid_output = self.architecture.iou_is_sigmoid

@@ -27,16 +27,18 @@ import torch
 from sam3_image.errors import CheckpointError, shown
 from sam3_image.model.device import Placement
 from sam3_image.model.weights.low_precision import can_stay, compute_in
-from sam3_image.model.weights.products import is_lowered, lower
+from sam3_image.model.weights.products import ANSWERS, is_lowered, lower
 from sam3_image.model.weights.tensor_file import Entry, read_entries
 from sam3_image.shipped import command
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Parts of the tracker that stay float32: they turn pixel coordinates into phases, and in bfloat16
-# a click would be off by several pixels.
-FLOAT32_PARTS = ("shared_image_embedding", "prompt_encoder")
+# Parts that stay float32 in every placement. The tracker's turn pixel coordinates into phases: in
+# bfloat16 a click would be off by several pixels. The detector's reference points are boxes, and a
+# box in bfloat16 is off by up to 5 ‰ of the image's side. Their inputs are converted by
+# `transformers_adapter.install_casts`.
+FLOAT32_PARTS = ("shared_image_embedding", "prompt_encoder", "reference_points", *ANSWERS)
 # Bounds what a conversion needs beside its result.
 PIECE_BYTES = 256 << 20
 # Vector loads want their operands at multiples of 16 bytes, CPU caches and MKL at multiples of 64.
@@ -160,7 +162,7 @@ def load(
     model.load_state_dict(found, strict=False, assign=True)
     missing = sorted(expected.keys() - found.keys() - mismatched.keys())
     # Buffers that are in no file have been made by the constructor, on the host.
-    compute_in(model, stored, weights.placement.dtype)
+    compute_in(model, stored, torch.float32)  # nothing else is wider than its file
     lower(model, lowered, weights.placement.products)
     model = model.to(weights.placement.device).eval().requires_grad_(False)
     return Loaded(model, missing, sorted(mismatched.values()), sorted(not_finite))

@@ -7,6 +7,7 @@ way, and LabelMe fills it to exactly the mask. A mask without a pixel has no pol
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from sam3_image.masks import Mask, polygons
@@ -49,7 +50,7 @@ def _document(image: ImageInfo, records: Sequence[Any], _: Categories) -> Record
         "version": VERSION,
         "flags": {},
         "shapes": shapes,
-        "imagePath": image.file_name,
+        "imagePath": PurePosixPath(image.file_name).name,  # relative to this file
         "imageData": None,  # LabelMe opens the image at that path
         "imageHeight": height,
         "imageWidth": width,
@@ -62,4 +63,5 @@ FORMAT = AnnotationFormat(
     _record,
     _document,
     dataset=one_file_each(_document, dump_json, "{stem}.json"),
+    images="",
 )

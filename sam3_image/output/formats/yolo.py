@@ -2,14 +2,18 @@
 
 A line is the class, from 0, and x y x y … divided by the image's width and height. It holds one
 ring: holes and further parts are reached along a line there and back, as in ultralytics' own
-conversion. Between two parts that line is filled one pixel wide when the text is read; everything
-else is exact. A mask without a pixel has no line.
+conversion. ultralytics fills a ring with all of its edges, so between two parts it fills that line,
+one pixel wide and as long as the parts are apart; no ring has fewer. Everything else is exact. A
+mask without a pixel has no line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sam3_image.masks import Mask, polygons
 from sam3_image.output.formats.base import (
@@ -30,19 +34,32 @@ INSET = 0.01
 
 
 def _record(facts: Record, mask: Mask) -> Record:
-    rings = polygons.bridged(mask, INSET)
-    return {"concept": facts["concept"], "ring": polygons.joined(rings) if rings else None}
+    return {"concept": facts["concept"], "ring": polygons.joined(mask, INSET)}
 
 
 def _labels(image: ImageInfo, records: Sequence[Any], categories: Categories) -> str:
     """One line for each instance with a pixel, in order."""
-    lines = []
-    for record in records:
-        if record["ring"] is not None:
-            values = (record["ring"] / image.size[::-1]).ravel().tolist()
-            numbers = " ".join(["%.8f"] * len(values)) % tuple(values)
-            lines.append(f"{categories[record['concept']] - 1} {numbers}\n")
-    return "".join(lines)
+    # So many that rounding cannot take a point out of its pixel.
+    decimals = len(str(max(image.size))) + 2
+    return "".join(
+        f"{categories[record['concept']] - 1}"
+        f"{_fractions(record['ring'] / image.size[::-1], decimals)}\n"
+        for record in records
+        if record["ring"] is not None
+    )
+
+
+def _fractions(values: NDArray[np.float64], decimals: int) -> str:
+    """Numbers from 0 to below 1 as " 0.25 0.5 …", many times faster than Python formats them."""
+    rest = np.rint(values.ravel() * 10**decimals).astype(np.uint32)
+    text = np.empty((rest.size, 3 + decimals), dtype=np.uint8)
+    text[:, :3] = np.frombuffer(b" 0.", dtype=np.uint8)
+    for place in reversed(range(3, 3 + decimals)):
+        tens = rest // 10
+        text[:, place] = rest - 10 * tens
+        rest = tens
+    text[:, 3:] += ord("0")
+    return text.tobytes().decode("ascii")
 
 
 def _quoted(text: str) -> str:
@@ -81,4 +98,5 @@ FORMAT = AnnotationFormat(
     dump=str.encode,
     extra=_names,
     dataset=_dataset,
+    images="images/",
 )

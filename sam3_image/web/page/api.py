@@ -56,9 +56,12 @@ async def example() -> FileResponse:
 
 
 @router.post("/api/pictures", status_code=201)
-async def upload(http: HttpRequest, server: Server) -> dict[str, Any]:
-    """Keep the image file that is the body: → {id, width, height}."""
-    known = await server.segmentation.known_image(await http.body())
+async def upload(http: HttpRequest, server: Server, value_range: str = "auto") -> dict[str, Any]:
+    """Keep the image file that is the body: → {id, width, height}.
+
+    value_range: the input of `predict()`; the image is decoded here, so it is given here.
+    """
+    known = await server.segmentation.known_image(await http.body(), value_range)
     height, width = known.image.size
     return {"id": known.id, "width": width, "height": height}
 
@@ -130,14 +133,20 @@ async def _asked(http: HttpRequest, server: ServerState) -> tuple[Image, Request
         async with http.form() as form:
             inputs = _inputs(parse_json("inputs", form.get("inputs", "{}")))
             if "reference_image" in form:
-                reference = await _sent(server, form, "reference_image")
+                reference = await _sent(server, form, "reference_image", "auto")
                 inputs["reference_image"] = reference.image.pixels
             request = Request.from_inputs(**inputs)
-            return (await _sent(server, form, "image")).image, request, {}
+            value_range = request.decoding.value_range
+            return (await _sent(server, form, "image", value_range)).image, request, {}
     body = parse_json("The body", await http.body())
     if not isinstance(body, dict):
         raise InputError(f"The body is {shown(body)}; send an object with picture and inputs.")
     inputs = _inputs(body.get("inputs"))
+    if inputs.get("value_range") is not None:
+        raise InputError(
+            f"value_range is {shown(inputs['value_range'])} for an image that has been decoded; "
+            "send the file again, to /api/pictures?value_range=…"
+        )
     if inputs.get("reference_image") is not None:  # known by its id, as the image is
         inputs["reference_image"] = server.images.get(inputs["reference_image"]).pixels
     image = server.images.get(body.get("picture"))
@@ -147,11 +156,11 @@ async def _asked(http: HttpRequest, server: ServerState) -> tuple[Image, Request
     return image, Request.from_inputs(**inputs), body
 
 
-async def _sent(server: ServerState, form: FormData, name: str) -> KnownImage:
+async def _sent(server: ServerState, form: FormData, name: str, value_range: str) -> KnownImage:
     part = form.get(name)
     if not isinstance(part, UploadFile):
         raise InputError(f"{name} is missing; send the file as the form's part {name!r}.")
-    return await server.segmentation.known_image(await part.read())
+    return await server.segmentation.known_image(await part.read(), value_range)
 
 
 def _inputs(inputs: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ export const SERVER = new URL("..", import.meta.url);
 
 const KEY = "sam3-token";
 
-let fileOf = () => undefined;
+let imageOf = () => undefined;
 let askForToken = async () => false;
 let token = fromAddress() ?? sessionStorage.getItem(KEY);
 
@@ -28,9 +28,9 @@ export function useToken(given) {
   sessionStorage.setItem(KEY, given);
 }
 
-// files(id) → the file of an image, to be sent again; ask() → whether a new token was given.
-export function prepare({ files, ask }) {
-  fileOf = files;
+// images(id) → the image {file, range} of an id, to be sent again; ask() → whether a new token was given.
+export function prepare({ images, ask }) {
+  imageOf = images;
   askForToken = ask;
 }
 
@@ -59,7 +59,7 @@ export function refusal(title, sentence, status) {
 function titleOf(status, path) {
   if (status === 401) return "This server asks for a token.";
   if (status === 413) return "This file is too large for the server.";
-  if (status === 422 && path === "/api/pictures") return "This file cannot be opened as an image.";
+  if (status === 422 && path.startsWith("/api/pictures")) return "This file cannot be opened as an image.";
   if (status === 422) return "The server does not accept this question.";
   if (status === 429) return "The server is busy: try again in a moment.";
   if (status === 503) return "The server is short of memory.";
@@ -84,8 +84,10 @@ export async function example() {
 }
 
 // → {id, width, height}
-export async function upload(file, signal) {
-  return (await request("/api/pictures", { method: "POST", body: file, signal })).json();
+// {file, range}: range is the input value_range, or null.
+export async function upload({ file, range }, signal) {
+  const path = range ? `/api/pictures?value_range=${encodeURIComponent(range)}` : "/api/pictures";
+  return (await request(path, { method: "POST", body: file, signal })).json();
 }
 
 export async function preview(id, signal) {
@@ -99,7 +101,7 @@ async function asked(path, body, signal) {
   } catch (error) {
     if (error.status !== 410) throw error;
     for (const id of [body.picture, body.inputs.reference_image].filter(Boolean)) {
-      await upload(fileOf(id), signal);
+      await upload(imageOf(id), signal);
     }
     return post(path, body, signal);
   }

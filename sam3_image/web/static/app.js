@@ -58,8 +58,9 @@ export function isAnswered({ found, picked, held }) {
 }
 
 export function keepPage() {
-  const { words, mode, tileSize, refine } = app.question;
+  const { words, mode } = app.question;
   const { threshold, opacity, coloring } = app;
   const current = app.current?.key;
-  session.keepPage({ words, mode, tileSize, refine, threshold, opacity, coloring, current });
+  const settings = app.question.settings();
+  session.keepPage({ words, mode, ...settings, threshold, opacity, coloring, current });
 }

@@ -1,6 +1,7 @@
 // What a person does to ask: modes, marks, words, and what stays when the next question comes.
 
-import { app, commit, instances, keepPage, present } from "./app.js";
+import { app, commit, instances, isAnswered, keepPage, present } from "./app.js";
+import { open } from "./gallery.js";
 import { ask, stop } from "./requests.js";
 import { hold as held } from "./labels.js";
 import { render } from "./page.js";
@@ -12,6 +13,28 @@ const find = (selector) => document.querySelector(selector);
 const on = (selector, kind, work) => find(selector).addEventListener(kind, work);
 const words = find("#concepts");
 const { question } = app;
+
+const NUMBERS = [["#tile-size", "tileSize"], ["#min-area", "minArea"], ["#fill-holes", "fillHoles"]];
+
+export function showSettings() {
+  for (const [selector, name] of NUMBERS) find(selector).value = question[name] ?? "";
+  find("#keep-largest").checked = question.keepLargest;
+  find("#value-range").value = question.valueRange ?? "";
+}
+
+// The images are sent again, to be decoded otherwise; this one at once.
+async function changeRange(input) {
+  const range = input.value.trim();
+  const [low, high, ...more] = range.split(",").map((part) => (part.trim() ? Number(part) : NaN));
+  const isRight = ["", "auto", "type"].includes(range) || (low < high && !more.length);
+  input.setCustomValidity(isRight ? "" : "auto, type, or two numbers as LOW,HIGH");
+  if (!input.reportValidity()) return;
+  question.valueRange = range && range !== "auto" ? range : null;
+  keepPage();
+  if (!app.current) return;
+  await open(app.current);
+  if (isAnswered(present())) askAgain();
+}
 
 export function setMode(mode) {
   if (find(`[name=mode][value=${mode}]`).closest("label").hidden) return;
@@ -117,18 +140,25 @@ export function watchQuestion() {
     question.candidates = target.checked;
     if (question.task === "visual") askAgain();
   });
-  on("#tile-size", "change", ({ target }) => {
-    question.tileSize = target.value === "" ? null : target.valueAsNumber;
+  for (const [selector, name] of NUMBERS) {
+    on(selector, "change", ({ target }) => {
+      question[name] = target.value === "" ? null : target.valueAsNumber;
+      askAgain();
+    });
+  }
+  on("#keep-largest", "change", ({ target }) => {
+    question.keepLargest = target.checked;
     askAgain();
   });
+  on("#value-range", "change", ({ target }) => changeRange(target));
   on("#refine", "click", () => {
     question.refine = !question.refine;
     askAgain();
   });
   on("#reference-keep", "click", () => {
-    const { id, name, file } = app.current;
+    const { id, name, file, range } = app.current;
     const boxes = examplesIn(present().marks).map(({ box }) => box);
-    question.reference = { image: { id, name, file }, boxes };
+    question.reference = { image: { id, name, file, range }, boxes };
     render();
   });
   on("#reference-forget", "click", () => {

@@ -12,10 +12,11 @@ let lastKey = 0;
 let thumbnails = Promise.resolve(); // made one after the other
 let cleared = 0;
 
-function newImage({ name, file, key = ++lastKey, id = null, width = null, height = null, state }) {
+function newImage({ name, file, key = ++lastKey, id = null, range = null, width = null,
+  height = null, state }) {
   lastKey = Math.max(lastKey, key);
   return {
-    key, name, file, id, width, height, bitmaps: null, thumbnail: null, failure: null,
+    key, name, file, id, range, width, height, bitmaps: null, thumbnail: null, failure: null,
     history: new History(state),
   };
 }
@@ -99,6 +100,7 @@ function refused(image, error) {
   image.failure = error;
   if (error.title && app.images.length > 1) error.title = `${image.name}: ${error.title}`;
   if (error.status !== 413 && error.status !== 422) return;
+  if (app.question.valueRange) return; // which may be what is wrong
   take(image);
   const last = app.images.at(-1);
   if (last) open(last);

@@ -6,21 +6,28 @@ const THUMBNAIL = 96; // longer side, in pixels
 const SMALLEST = 512; // no smaller bitmap is made of one whose longer side is below this
 
 // The image as it is looked at: [{bitmap, scale}], from full size down by halves.
-export async function bitmapsOf({ file, id, width, height }, signal) {
-  let bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);
+export async function bitmapsOf({ file, id, range, width, height }, signal) {
+  let bitmap = (await isDeep(file)) ? null
+    : await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);
   // What the browser cannot show, or would show otherwise than the model sees it.
   if (bitmap?.width !== width || bitmap?.height !== height) {
-    bitmap = await createImageBitmap(await previewOf(id, file, signal));
+    bitmap = await createImageBitmap(await previewOf(id, { file, range }, signal));
   }
   return halves(bitmap, width);
 }
 
-async function previewOf(id, file, signal) {
+// A PNG of 16 bits, which browsers show without regard to which values it has.
+async function isDeep(file) {
+  const head = new Uint8Array(await file.slice(0, 26).arrayBuffer());
+  return String.fromCharCode(...head.subarray(1, 4)) === "PNG" && head[24] === 16;
+}
+
+async function previewOf(id, image, signal) {
   try {
     return await api.preview(id, signal);
   } catch (error) {
     if (error.status !== 410) throw error;
-    await api.upload(file, signal);
+    await api.upload(image, signal);
     return api.preview(id, signal);
   }
 }

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { answerOf, app, conceptsOf, instances, isAnswered, present } from "./app.js";
-import { escape, hold, setMode, toggleOff, watchQuestion } from "./asking.js";
+import { escape, hold, setMode, showSettings, toggleOff, watchQuestion } from "./asking.js";
 import { askAll, cancelAll } from "./requests.js";
 import * as gallery from "./gallery.js";
 import { watchIntake } from "./intake.js";
@@ -103,6 +103,7 @@ function watch() {
     d: discardSelected,
     Delete: discardSelected,
     o: keepOnly,
+    s: () => find("#format").focus(),
     r: () => app.selected.size && find("#name").select(),
     ",": () => gallery.step(-1),
     ".": () => gallery.step(1),
@@ -138,13 +139,14 @@ function showAbout() {
   offerFormats(app.about);
 }
 
-function showPage({ words: typed, mode, tileSize, refine, threshold, opacity, coloring }) {
+function showPage({ words: typed, mode, threshold, opacity, coloring, ...settings }) {
   const isOffered = mode !== "everything" || app.about.tasks.includes("everything");
-  Object.assign(question, { words: typed, mode: isOffered ? mode : "words", tileSize, refine });
+  Object.assign(question, { words: typed, mode: isOffered ? mode : "words" });
+  question.restore(settings);
   Object.assign(app, { threshold, opacity, coloring });
   stage.opacity = opacity;
   find("#concepts").value = typed;
-  find("#tile-size").value = tileSize ?? "";
+  showSettings();
   find("#opacity").value = opacity;
   find("#coloring").value = coloring;
 }
@@ -152,9 +154,9 @@ function showPage({ words: typed, mode, tileSize, refine, threshold, opacity, co
 async function begin() {
   let refused = false; // for want of a token
   api.prepare({
-    files: (wanted) => {
+    images: (wanted) => {
       const all = [...app.images, question.reference?.image];
-      return all.find(({ id }) => id === wanted).file;
+      return all.find((image) => image?.id === wanted);
     },
     ask: (error) => {
       refused = true;

@@ -12,8 +12,22 @@ export class Question {
   words = "";
   candidates = false;
   tileSize = null;
+  minArea = null;
+  fillHoles = null;
+  keepLargest = false;
+  valueRange = null; // null is auto
   refine = false;
-  reference = null; // {image: {id, name, file}, boxes}: examples in another image
+  reference = null; // {image: {id, name, file, range}, boxes}: examples in another image
+
+  // What stays over a reload, beside mode and words.
+  settings() {
+    const { tileSize, minArea, fillHoles, keepLargest, valueRange, refine } = this;
+    return { tileSize, minArea, fillHoles, keepLargest, valueRange, refine };
+  }
+
+  restore(settings) {
+    for (const name of Object.keys(this.settings())) this[name] = settings[name] ?? this[name];
+  }
 
   get task() {
     return TASKS[this.mode];
@@ -41,6 +55,10 @@ export class Question {
       everything: () => ({ task: "everything" }) }[task]();
     if (task !== "visual" && this.tileSize) inputs.tile_size = this.tileSize;
     if (this.refine) inputs.refine = true;
+    if (this.minArea !== null) inputs.min_area = this.minArea;
+    if (this.fillHoles !== null) inputs.fill_holes = this.fillHoles;
+    if (this.keepLargest) inputs.keep_parts = "largest";
+    if (this.valueRange) inputs.value_range = this.valueRange;
     return inputs;
   }
 

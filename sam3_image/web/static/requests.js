@@ -38,13 +38,14 @@ export function stop() {
   running.abort();
 }
 
-// Sends the image's file, where the server has not had it yet.
+// Sends the image's file, where the server has not had it yet, or is to decode it otherwise.
 export async function sent(image, signal) {
-  if (image.id) return;
+  const range = app.question.valueRange;
+  if (image.id && image.range === range) return;
   if (image.file.size > app.about.max_upload_bytes) {
     throw api.refusal("This file is too large for the server.", app.about.too_long, 413);
   }
-  Object.assign(image, await api.upload(image.file, signal));
+  Object.assign(image, await api.upload({ file: image.file, range }, signal), { range });
   keepImage(image);
 }
 
@@ -97,8 +98,9 @@ async function answerTo(image, task, signal) {
   };
   const name = question.name();
   await sent(image, signal);
-  const cut = task === "concept" ? { threshold: answer.floor } : {};
-  const { annotations, scores, metrics } = await api.segment(image.id, { ...inputs, ...cut }, signal);
+  const { value_range: _, ...now } = inputs; // with which the image was sent
+  if (task === "concept") now.threshold = answer.floor;
+  const { annotations, scores, metrics } = await api.segment(image.id, now, signal);
   answer.metrics = metrics;
   answer.instances = numbered(annotations.instances, scores, nextTone(state, task));
   if (task === "visual") {

@@ -4,7 +4,7 @@ const MAX_IMAGES = 300;
 const MAX_BYTES = 1_000_000_000;
 const WRITE_AFTER = 50; // milliseconds; steps that follow one another are written once
 
-const FILES = "files"; // {key, name, file, id, width, height}
+const FILES = "files"; // {key, name, file, id, range, width, height}
 const STATES = "states"; // {key, state}
 const PAGE = "page"; // {key: 0, words, mode, threshold, …}
 
@@ -65,7 +65,7 @@ export function restore(tell) {
   });
 }
 
-export function keepImage({ key, name, file, id, width, height }) {
+export function keepImage({ key, name, file, id, range, width, height }) {
   const used = [...kept].reduce((sum, [other, size]) => (other === key ? sum : sum + size), 0);
   const isNew = !kept.has(key);
   if (isNew && (kept.size >= MAX_IMAGES || used + file.size > MAX_BYTES)) {
@@ -74,7 +74,7 @@ export function keepImage({ key, name, file, id, width, height }) {
   }
   kept.set(key, file.size);
   return quietly(() => within([FILES], "readwrite",
-    (files) => files.put({ key, name, file, id, width, height })));
+    (files) => files.put({ key, name, file, id, range, width, height })));
 }
 
 export function keepState(key, state) {
