@@ -12,7 +12,7 @@ from cog import BasePredictor, CancelationException, Input, Path, concurrent
 from sam3_image.decode import require_download
 from sam3_image.report import log_to_stdout
 from sam3_image.request import Request
-from sam3_image.serving import Service, errors_for_cog, take_over_process
+from sam3_image.serving import Service, errors_for_cog, require_gpu, take_over_process
 from sam3_image.settings import JSON, Settings
 
 
@@ -23,6 +23,7 @@ class Predictor(BasePredictor):
         """Load the weights onto the device; fails with one line that says what to do."""
         settings = Settings.from_environment(os.environ)
         log_to_stdout(as_json=settings.log_format == JSON)
+        require_gpu(settings)
         self.service = Service(settings)
         take_over_process(self.service.folder, CancelationException)
         self.service.start_caretaker()

@@ -33,12 +33,13 @@ EXTRAS = {
     "httpx": "batch",
     "pyarrow": "batch",
     "ray": "batch",
+    "grpc": "fleet",  # of ray[serve]
 }
 
 
 def command(name: str) -> str:
     """How the reader of a message calls a command: `sam3-image NAME`, in a clone `script/NAME`."""
-    return f"sam3-image {name}" if IN_WHEEL else f"script/{name}"
+    return f"script/{name}" if (ROOT / "script" / name).is_file() else f"sam3-image {name}"
 
 
 def default_weights() -> Path:
@@ -48,7 +49,8 @@ def default_weights() -> Path:
     """
     if not IN_WHEEL:
         return ROOT / "weights" / "sam3"
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    # Not pathlib's own, which fails where there is no home.
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(cache, "sam3-image", "weights", "sam3")
 
 
@@ -62,6 +64,11 @@ def missing_module(name: str | None) -> str | None:
     if package == "cv2":
         line += ", or opencv-python where another package wants that one"
     elif not IN_WHEEL:
-        scripts = {"cog": "script/serve", "web": "script/web", "batch": "script/batch"}
+        scripts = {
+            "cog": "script/serve",
+            "web": "script/web",
+            "batch": "script/batch",
+            "fleet": "script/fleet",
+        }
         line += f", or run {scripts[extra]}, which installs it"
     return f"{line}."

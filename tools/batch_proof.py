@@ -17,14 +17,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import random
 import secrets
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -37,14 +34,13 @@ import psutil
 
 from tests.helpers.batch_run import rows
 from tests.helpers.cog_server import REPOSITORY
+from tests.helpers.namespace import enter, is_alone, run_alone
 from tests.helpers.server_measure import growth_of
 
 PROMPTS = ["red circle", "star", "blue square"]
 SECONDS = 3600
 EVERY = 200
 MB = 1e6
-LO_UP = struct.pack("16sh14x", b"lo", 0x49)  # IFF_UP | IFF_LOOPBACK | IFF_RUNNING
-SIOCSIFFLAGS = 0x8914
 
 
 def main() -> int:
@@ -56,19 +52,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if (options.ray or options.what == "cluster") and "ALONE" not in os.environ:
-        command = [
-            "unshare",
-            "-n",
-            sys.executable,
-            "-m",
-            "tools.batch_proof",
-            *sys.argv[1:],
-        ]
-        return subprocess.call(command, env={**os.environ, "ALONE": "1"})
-    if "ALONE" in os.environ:
-        with socket.socket() as any_socket:
-            fcntl.ioctl(any_socket, SIOCSIFFLAGS, LO_UP)
+    if (options.ray or options.what == "cluster") and not is_alone():
+        return run_alone([sys.executable, "-m", "tools.batch_proof", *sys.argv[1:]]).returncode
+    if is_alone():
+        enter()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         if options.what == "cluster":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sam3_image.decode import available_memory
 from sam3_image.output import available_cores
+from sam3_image.settings import Settings
 
 # What a worker holds beside its weights: Python, torch, and a few images of 12 megapixels. Measured
 # with the demo checkpoint; docs/batch.md has the figures.
@@ -36,7 +38,7 @@ class WorkerPlan:
 
 
 def plan_workers(environment: Mapping[str, str], weights: Path, wanted: int | None) -> WorkerPlan:
-    """Return as many workers as fit: one per GPU, or on a CPU by cores and free memory.
+    """As many workers as fit: one per GPU, or on a CPU by cores and free memory.
 
     wanted: that many instead.
     """
@@ -52,13 +54,13 @@ def plan_workers(environment: Mapping[str, str], weights: Path, wanted: int | No
 
 
 def worker_bytes(weights: Path) -> int:
-    """Return about how much memory a worker needs on a CPU, in bytes."""
+    """About how much memory a worker needs on a CPU, in bytes."""
     stored = sum(file.stat().st_size for file in weights.glob("*.safetensors"))
     return BASE_BYTES + int(stored * WEIGHTS_FACTOR)
 
 
 def _cores() -> int:
-    """Return the cores of this process's CPU set, or its container's share of time if less."""
+    """The cores of this process's CPU set, or its container's share of time if less."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return max(1, min(available_cores(), round(int(quota) / int(period))))
@@ -67,10 +69,14 @@ def _cores() -> int:
 
 
 def _gpus(environment: Mapping[str, str]) -> list[str]:
-    """Return the GPUs that may be used, none for a CPU."""
+    """The GPUs that may be used, none for a CPU; warns where torch was built for one."""
     wanted = environment.get("SAM3_DEVICE", "").strip()
     if wanted not in ("", "cuda"):
         return [wanted] if wanted.startswith("cuda") else []
     import torch  # takes a second, so not for --help
 
+    from sam3_image.model import missing_gpu
+
+    if missing := missing_gpu(Settings(device=wanted)):
+        warnings.warn(missing, RuntimeWarning, stacklevel=2)
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())]

@@ -141,6 +141,41 @@ def web(context: typer.Context) -> None:
     _pass_on("sam3_image.web.__main__", context.args)
 
 
+@app.command()
+def fleet(
+    host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port", metavar="N", parser=_port)] = 8000,
+    ray: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="local starts Ray here; auto or HOST:PORT joins")
+    ] = "local",
+    replicas: Annotated[int, typer.Option(min=1, help="Replicas of the model")] = 1,
+    max_replicas: Annotated[
+        int | None, typer.Option(min=1, help="Start more while they are busy, up to this number")
+    ] = None,
+    cpus: Annotated[float, typer.Option(min=0, help="Processor cores of each replica")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of each replica")] = 0,
+    edges: Annotated[
+        int, typer.Option(min=1, help="Processes that take requests, on as many nodes as there are")
+    ] = 2,
+) -> None:
+    """The web server over several replicas behind one address, on Ray Serve.
+
+    SAM3_WEIGHTS=demo sam3-image fleet --replicas 2 tries it without any weights.
+    """
+    from sam3_image.fleet import FleetOptions, run_fleet
+
+    options = FleetOptions(
+        host=host,
+        port=port,
+        replicas=replicas,
+        max_replicas=max_replicas,
+        cpus=cpus,
+        gpus=gpus,
+        edges=edges,
+    )
+    run_fleet(options, ray)
+
+
 @app.command(**PASSED_ON)
 def batch(context: typer.Context) -> None:
     """A folder, list or bucket of images → Parquet and annotations; goes on where it stopped."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sam3_image.errors import UserError
-from sam3_image.shipped import DEMO_NAME, IN_WHEEL, PREDICTOR
+from sam3_image.shipped import DEMO_NAME, PREDICTOR
 
 # How many requests may wait and run; `cog build` sets it from @concurrent in predict.py.
 MAX_CONCURRENCY = "16"
@@ -29,7 +29,9 @@ def serve_with_cog(host: str, port: int) -> NoReturn:
             f"cannot listen on {host}:{port} ({error.strerror or error}); choose another with "
             "--port or --host."
         ) from None
-    if not IN_WHEEL:  # without this file Cog checks no request, and /openapi.json answers 503
+    # Without this file Cog checks no request, and /openapi.json answers 503. A wheel and an image
+    # hold it; only a clone can make it.
+    if (PREDICTOR / "tools" / "cog_schema").is_dir():
         command = [sys.executable, "-m", "tools.cog_schema.openapi", "predict.py"]
         subprocess.run([*command, ".cog/openapi_schema.json"], cwd=PREDICTOR, check=True)
     print(

@@ -5,6 +5,7 @@ Limits are checked on the header of a file, before its pixels are decoded.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,15 +63,17 @@ class Limits:
             )
 
 
-def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the bytes of host memory that can still be taken.
+def available_memory(
+    cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> int:
+    """The bytes of host memory that can still be taken.
 
     Linux hands out memory that it does not have and then kills the process, so an allocation
-    that succeeds proves nothing. The smaller of the machine's and the container's rest counts.
+    that succeeds proves nothing. The smallest of what the machine and each limit on this process
+    (of a container, a Kubernetes pod, a systemd unit) leave counts.
     """
     machine = int(psutil.virtual_memory().available)
-    container = _container_memory(cgroup)
-    return machine if container is None else min(machine, container)
+    return min([machine, *_rests(cgroups, own)])
 
 
 def check_memory(needed: int, _pixels: int) -> int | None:
@@ -79,14 +82,33 @@ def check_memory(needed: int, _pixels: int) -> int | None:
     return None if needed <= available else available
 
 
-def _container_memory(cgroup: Path) -> int | None:
-    """Return the rest of a container's limit, or None where there is no limit (cgroup v2)."""
-    limit, used = _lines(cgroup / "memory.max"), _lines(cgroup / "memory.current")
-    if not (limit and used and limit[0].isdigit() and used[0].isdigit()):
-        return None
-    # File cache counts as used but is given back on demand.
-    cache = [line.split()[1] for line in _lines(cgroup / "memory.stat") if "file " in line[:5]]
-    return int(limit[0]) - int(used[0]) + int(cache[0] if cache else 0)
+def _rests(cgroups: Path, own: Path) -> Iterator[int]:
+    """The bytes that each limit of this process's control groups leaves, in version 1 and 2.
+
+    A limit on any group above the process's own counts, too. In a container the path in `own` may
+    be the host's; the container's own group is then the root of what can be seen.
+    """
+    paths = {"": "/", "memory": "/"}  # of version 2, and of version 1
+    for line in _lines(own):
+        controllers, _, path = line.partition(":")[2].partition(":")
+        for name in controllers.split(","):
+            paths[name] = path
+    for root, path, limit_file, used_file in (
+        (cgroups, paths[""], "memory.max", "memory.current"),
+        (cgroups / "memory", paths["memory"], "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        group = Path(path.strip("/"))
+        for folder in (root / group, *(root / parent for parent in group.parents)):
+            limit, used = _lines(folder / limit_file), _lines(folder / used_file)
+            if limit and used and limit[0].isdigit():  # "max" where there is none
+                yield int(limit[0]) - int(used[0]) + _file_cache(folder)
+
+
+def _file_cache(folder: Path) -> int:
+    """Bytes that count as used by a control group but are given back on demand."""
+    numbers = dict(line.split()[:2] for line in _lines(folder / "memory.stat"))
+    prefix = "total_" if "total_inactive_file" in numbers else ""  # version 1: with all below it
+    return sum(int(numbers.get(f"{prefix}{kind}_file", 0)) for kind in ("active", "inactive"))
 
 
 def _lines(path: Path) -> list[str]:

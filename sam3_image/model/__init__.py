@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sam3_image.model.compatibility import DEFAULT_COMPATIBILITY, Compatibility
-    from sam3_image.model.device import Placement
+    from sam3_image.model.device import Placement, missing_gpu
     from sam3_image.model.encoder import Features, ModelInput
     from sam3_image.model.finder import Finder
     from sam3_image.model.geometry import Box, Point, fit_boxes, read_boxes
@@ -50,6 +50,7 @@ _MODULES = {
     "load_segmenter": "load",
     "locate": "weights.source",
     "merged": "segmenter",
+    "missing_gpu": "device",
     "read_boxes": "geometry",
     "store": "weights.download",
     "weight_files": "weights.loading",
@@ -81,6 +82,7 @@ __all__ = [
     "load_segmenter",
     "locate",
     "merged",
+    "missing_gpu",
     "read_boxes",
     "store",
     "weight_files",

@@ -15,6 +15,8 @@ from sam3_image.errors import DeviceError, shown
 from sam3_image.model.processor import Processor
 from sam3_image.settings import Settings
 
+# The series of NVIDIA drivers from which on a version of CUDA runs.
+DRIVERS = {"12": "525", "13": "580"}
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -108,6 +110,27 @@ def free_memory(device: torch.device) -> int:
     """Bytes that a GPU can still give this process: nobody's, and those that torch keeps unused."""
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + unused
+
+
+def missing_gpu(settings: Settings) -> str | None:
+    """Why the model would compute on the CPU although this torch was built for a GPU, as one line.
+
+    None where a GPU answers, where SAM3_DEVICE decides, and where torch has no CUDA.
+    """
+    cuda = torch.version.cuda
+    if settings.device or cuda is None or torch.cuda.is_available():
+        return None
+    try:
+        torch.cuda.init()
+        reason = "there is none"
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+    series = DRIVERS.get(cuda.partition(".")[0], "newest")
+    return (
+        f"No GPU answers, but this torch was built for one ({reason}). CUDA {cuda} needs an NVIDIA "
+        f"driver of the {series} series or newer, and a container needs --gpus all; or set "
+        "SAM3_DEVICE=cpu to compute on the CPU."
+    )
 
 
 def _speeds(processor: Processor) -> dict[str, bool]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import getpass
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
 
 from sam3_image.model.compatibility import Compatibility
-from sam3_image.model.device import Placement
+from sam3_image.model.device import Placement, missing_gpu
 from sam3_image.model.weights.loading import WeightsLoader, weight_files
 from sam3_image.model.weights.source import WeightsSource, locate
 from sam3_image.report import Report
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 def load_segmenter(settings: Settings, report: Report) -> Segmenter:
     """Find, check and load the weights, and say in the log what was loaded.
 
-    Raises UserError (CheckpointError, DeviceError) with one line that says what to do.
+    Raises UserError (CheckpointError, DeviceError) with one line that says what to do. Warns where
+    the CPU takes the place of a GPU that torch was built for.
     """
+    missing = missing_gpu(settings)
+    if missing:  # not by the log, which a program may not show
+        warnings.warn(missing, RuntimeWarning, stacklevel=2)
     source, placement = WeightsSource.of(settings), Placement.of(settings)
     compatibility = Compatibility.of(settings)
     with report.stage("setup"):

@@ -16,11 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from sam3_image.decode import silence_libtiff
+from sam3_image.errors import DeviceError
+from sam3_image.model import missing_gpu
 from sam3_image.serving.scheduler import CanceledError
+from sam3_image.settings import Settings
 
 # Cog answers "canceled", without any message, where an error's text holds one of these words.
 CANCEL_WORDS = ("cancelled", "CancelledError")
 WORD_JOINER = "\u2060"  # has no width, and no line breaks at it
+
+
+def require_gpu(settings: Settings) -> None:
+    """Raise DeviceError where torch was built for a GPU and none answers, unless SAM3_DEVICE says.
+
+    A container that quietly computes on the CPU looks healthy, and answers too late to be of use.
+    """
+    missing = missing_gpu(settings)
+    if missing:
+        raise DeviceError(missing)
 
 
 def take_over_process(downloads: Path, cancelation: type[BaseException]) -> None:

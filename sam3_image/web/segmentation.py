@@ -55,7 +55,7 @@ class AsyncSegmentation:
 
         value_range: how more than 8 bits become 8, as the input of `predict()`.
         """
-        digest = await self.call(_digest, data, value_range)
+        digest = await self.call(image_id, data, value_range)
         image = self._images.find(digest)
         if image is None:
             image = await self._service.submit_open(data, value_range)
@@ -137,8 +137,9 @@ class AsyncSegmentation:
         return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
 
 
-def _digest(data: bytes, value_range: str) -> str:
-    digest = hashlib.sha256(data)
-    if value_range != "auto":
-        digest.update(f"\0{value_range}".encode())
-    return digest.hexdigest()[:32]
+def image_id(data: bytes, value_range: str = "auto") -> str:
+    """The id of an image: the digest of its file in 32 hexadecimal digits, after one of its range."""
+    id = hashlib.sha256(data).hexdigest()[:32]
+    if value_range == "auto":
+        return id
+    return f"{hashlib.sha256(value_range.encode()).hexdigest()[:8]}_{id}"

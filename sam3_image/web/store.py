@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -17,6 +18,10 @@ from sam3_image.errors import UserError, shown
 MAX_FILES = 256
 MAX_BYTES = 256_000_000
 MAX_SECONDS = 3600.0
+
+# The key by which a fleet sent a request to this replica; ids that are made meanwhile end in it, so
+# that who asks for them later is sent here again. Empty where there is one server.
+ROUTING_KEY: ContextVar[str] = ContextVar("routing_key", default="")
 
 T = TypeVar("T")
 
@@ -145,5 +150,6 @@ class Admission:
 
 
 def new_id() -> str:
-    """An id that nobody can guess: 26 letters and digits, 128 random bits."""
-    return base64.b32encode(secrets.token_bytes(16)).decode("ascii").rstrip("=").lower()
+    """An id that nobody can guess: 26 letters and digits, 128 random bits, then `ROUTING_KEY`."""
+    random = base64.b32encode(secrets.token_bytes(16)).decode("ascii").rstrip("=").lower()
+    return random + ROUTING_KEY.get()

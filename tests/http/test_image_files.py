@@ -46,7 +46,11 @@ def test_it_holds_what_a_prediction_needs_and_no_more(tmp_path: Path) -> None:
     assert ".cog/tmp/x" in found, "cog build refuses to run when .cog is ignored"
     assert "weights/sam3/a.safetensors" in found
     assert {name.partition("/")[0] for name in found} <= TOPS
-    assert not [name for name in found if name.startswith(("sam3_image/web", "sam3_image/batch"))]
+    assert not [
+        name
+        for name in found
+        if name.startswith(("sam3_image/web", "sam3_image/batch", "sam3_image/fleet"))
+    ]
 
 
 def test_every_module_imports(image: Path) -> None:
@@ -75,9 +79,9 @@ def test_the_server_answers(image: Path, tmp_path: Path) -> None:
     assert all(np.any(mask) for mask in masks)
 
 
-def kept(folder: Path, names: list[str]) -> set[str]:
-    """Those of the names that .dockerignore lets through; its rules are git's in what we use."""
-    shutil.copy(REPOSITORY / ".dockerignore", folder / ".gitignore")
+def kept(folder: Path, names: list[str], rules: str = ".dockerignore") -> set[str]:
+    """Those of the names that the file `rules` lets through; its rules are git's in what we use."""
+    shutil.copy(REPOSITORY / rules, folder / ".gitignore")
     git = ["git", "-C", str(folder)]
     subprocess.run([*git, "init", "--quiet"], check=True)
     found = subprocess.run(

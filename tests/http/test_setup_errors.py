@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import sam3_image
+from sam3_image.batch.machine import plan_workers
 from sam3_image.errors import UserError
+from sam3_image.model import missing_gpu
+from sam3_image.settings import Settings
 from tests.helpers.cog_server import REPOSITORY, CogServer
 
 SECONDS = 10  # of work, so that other work on the same cores does not count
@@ -138,6 +143,48 @@ def test_environment_that_cannot_be(
 ) -> None:
     message, _ = failure(monkeypatch, **{"SAM3_WEIGHTS": str(tiny_weights), **environment})
     assert all(word in message for word in words), message
+
+
+OLD_DRIVER = (
+    "The NVIDIA driver on your system is too old (found version 12040). Please update your GPU "
+    "driver by downloading and installing a new version."
+)
+
+
+@pytest.fixture
+def cuda_without_gpu(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch that was built for CUDA 12.8 over a driver that is too old for it."""
+
+    def init() -> None:
+        raise RuntimeError(OLD_DRIVER)
+
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.setenv("SAM3_WEIGHTS", str(tiny_weights))
+    monkeypatch.setenv("SAM3_DEVICE", "")
+
+
+@pytest.mark.usefixtures("cuda_without_gpu")
+def test_no_silent_cpu_under_cog(monkeypatch: pytest.MonkeyPatch) -> None:
+    message, _ = failure(monkeypatch, SAM3_DEVICE="")
+    for words in ("too old (found version 12040)", "525 series", "--gpus all", "SAM3_DEVICE=cpu"):
+        assert words in message, message
+
+
+@pytest.mark.usefixtures("cuda_without_gpu")
+def test_no_silent_cpu_elsewhere(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.warns(RuntimeWarning, match=r"too old .* SAM3_DEVICE=cpu"):
+        sam3_image.load(str(tiny_weights))
+    with pytest.warns(RuntimeWarning, match=r"too old .* SAM3_DEVICE=cpu"):
+        plan_workers({}, tmp_path, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert missing_gpu(Settings(device="cpu")) is None
+        monkeypatch.setattr(torch.version, "cuda", None)
+        assert missing_gpu(Settings()) is None, "a torch that has no CUDA"
 
 
 def test_whole_checkpoint_is_accepted(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,6 +214,8 @@ def test_cog_yaml_fits_the_repository() -> None:
     assert (REPOSITORY / build["python_requirements"]).is_file()
     # The newest pair for which Cog knows a CUDA image; a newer one fails the build.
     assert (pins["torch"], pins["torchvision"]) == ("2.11.0", "0.26.0")
+    # The versions of CUDA that this torch is built for. Another change of driver: docs/deploy.md.
+    assert build["cuda"] in ("12.6", "12.8", "13.0")
     # Cog takes `cog` out of the requirements and installs this one.
     assert build["sdk_version"] == pins["cog"]
 

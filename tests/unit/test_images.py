@@ -186,16 +186,49 @@ def test_too_little_memory_is_said_and_the_next_image_works(tmp_path: Path) -> N
     assert answers["50.png"]["size"] == [50, 50]
 
 
-def test_available_memory_is_the_smaller_rest(tmp_path: Path) -> None:
-    machine = available_memory(tmp_path)
+def test_available_memory_is_the_smallest_rest(tmp_path: Path) -> None:
+    """The limits of version 2: of a container, whose group is the root that it sees."""
+    nowhere = tmp_path / "nowhere"
+    machine = available_memory(tmp_path, nowhere)
     assert 0 < machine <= psutil.virtual_memory().total
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("500\n")
-    assert available_memory(tmp_path) > 1500
+    assert available_memory(tmp_path, nowhere) > 1500
     (tmp_path / "memory.max").write_text("1500\n")
-    assert available_memory(tmp_path) == 1000
-    (tmp_path / "memory.stat").write_text("anon 400\nfile 100\nkernel 0\n")
-    assert available_memory(tmp_path) == 1100
+    assert available_memory(tmp_path, nowhere) == 1000
+    # Files in a tmpfs count as "file", and are not given back.
+    stat = "anon 400\nfile 300\nactive_file 60\ninactive_file 40\nkernel 0\n"
+    (tmp_path / "memory.stat").write_text(stat)
+    assert available_memory(tmp_path, nowhere) == 1100
+
+
+@pytest.mark.parametrize("limited", ["unit", "unit/worker"])
+def test_a_limit_above_this_process_counts(tmp_path: Path, limited: str) -> None:
+    """As systemd's MemoryMax sets it, on a group below the root."""
+    own = tmp_path / "own"
+    own.write_text("1:cpu,cpuacct:/elsewhere\n0::/unit/worker\n")
+    (tmp_path / "unit" / "worker").mkdir(parents=True)
+    for folder in (tmp_path / "unit", tmp_path / "unit" / "worker"):
+        (folder / "memory.current").write_text("500\n")
+        (folder / "memory.max").write_text("max\n")
+    (tmp_path / limited / "memory.max").write_text("1500\n")
+    assert available_memory(tmp_path, own) == 1000
+
+
+@pytest.mark.parametrize("path", ["/", "/docker/123"])
+def test_limits_of_version_1(tmp_path: Path, path: str) -> None:
+    """A container sees its own group as the root, and in `own` perhaps the host's path to it."""
+    own = tmp_path / "own"
+    own.write_text(f"9:name=systemd:/x\n4:memory:{path}\n0::/\n")
+    folder = tmp_path / "memory"
+    folder.mkdir()
+    (folder / "memory.limit_in_bytes").write_text("9223372036854771712\n")  # no limit
+    (folder / "memory.usage_in_bytes").write_text("900\n")
+    assert available_memory(tmp_path, own) > 10_000
+    (folder / "memory.limit_in_bytes").write_text("2000\n")
+    stat = "cache 7\nactive_file 1\ninactive_file 2\ntotal_active_file 30\ntotal_inactive_file 70\n"
+    (folder / "memory.stat").write_text(stat)
+    assert available_memory(tmp_path, own) == 1200
 
 
 # Formats

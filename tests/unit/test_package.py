@@ -30,6 +30,7 @@ PINS = {
     "requirements.txt": ("opencv", "cog"),
     "requirements-web.txt": ("web",),
     "requirements-batch.txt": ("batch",),
+    "requirements-fleet.txt": ("fleet",),
 }
 
 

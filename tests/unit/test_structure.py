@@ -26,7 +26,7 @@ ORDER = (
     ("serving",),
     ("sam",),
     ("__init__", "web"),
-    ("batch",),
+    ("batch", "fleet"),
     ("cli",),
     ("__main__",),
 )
@@ -36,11 +36,11 @@ HOMES = {
     "transformers": {"model"},
     "cog": {"serving"},
     "fastapi": {"web"},
-    "starlette": {"web"},
+    "starlette": {"web", "fleet"},
     "uvicorn": {"web"},
     "httpcore": {"web"},
     "prometheus_client": {"web"},
-    "ray": {"batch"},
+    "ray": {"batch", "fleet"},
     "pyarrow": {"batch"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

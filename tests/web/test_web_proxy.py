@@ -13,9 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Browser
 
 from sam3_image.web import WebSettings
 from sam3_image.web.__main__ import _opened_at
+from tests.helpers.browser import Visit
 from tests.helpers.cog_server import data_url
 from tests.helpers.web_server import WebServer
 from tests.helpers.web_tools import CIRCLE, SHAPES
@@ -116,6 +118,19 @@ def test_page_upload_and_addresses(proxied: tuple[Proxy, httpx.Client]) -> None:
     assert client.get(made["urls"]["get"]).status_code == 200
     foreign = client.post("/api/segment", json=body, headers={"Origin": "https://evil.example"})
     assert foreign.status_code == 403
+
+
+def test_the_page_works_below_a_prefix(
+    proxied: tuple[Proxy, httpx.Client], browser: Browser
+) -> None:
+    """Its files, its routes and its worker: all addresses are relative to its own."""
+    proxy, _ = proxied
+    address = f"https://{proxy.host}{PREFIX}/"
+    with Visit(browser, address, ignore_https_errors=True) as visit:
+        visit.page.get_by_text("Use the example").click()
+        visit.find("concepts").fill(CIRCLE)
+        visit.find("concepts").press("Enter")
+        visit.expect_count(3)
 
 
 def test_forwarded_headers_count_from_trusted_addresses_alone(web: WebServer) -> None:

@@ -7,12 +7,14 @@ network), and each has its own message.
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub as hub
+from huggingface_hub import constants as hub_constants
 from huggingface_hub import errors as hub_errors
 
 from sam3_image.errors import CheckpointError, shown
@@ -51,7 +53,7 @@ class WeightsSource:
         """The weights that the settings name; raises CheckpointError.
 
         That is "demo", a folder or a repository. Without a name: `default_weights()` where it is
-        there, else the hub with a token.
+        there, else the hub with a token, or with HF_HUB_OFFLINE=1 the hub's cache.
         """
         named = settings.weights
         token = settings.token or hub.get_token()
@@ -60,7 +62,7 @@ class WeightsSource:
         folder = default_weights()
         if folder.is_dir():
             return cls(folder=folder)
-        if token:
+        if token or hub_constants.HF_HUB_OFFLINE:
             return cls(folder=None, token=token)
         raise CheckpointError(
             f"There are no weights. Either run {command('download-weights')} (fetches "
@@ -73,7 +75,7 @@ class WeightsSource:
     def _named(cls, named: str, token: str | None) -> WeightsSource:
         if named == DEMO_NAME:
             return cls(folder=DEMO)
-        folder = Path(named).expanduser()
+        folder = Path(os.path.expanduser(named))  # pathlib's own fails where there is no home
         if folder.is_dir():
             return cls(folder=folder)
         if folder.is_file():
@@ -93,7 +95,7 @@ class WeightsSource:
 
 def _readable(folder: Path) -> str:
     """A folder as a person would write it: from here, else from home."""
-    for start, sign in ((Path.cwd(), ""), (Path.home(), "~/")):
+    for start, sign in ((Path.cwd(), ""), (Path(os.path.expanduser("~")), "~/")):
         if folder.is_relative_to(start):
             return f"{sign}{folder.relative_to(start)}"
     return str(folder)
@@ -129,6 +131,12 @@ def fetch(
     folder: where to; None for the hub's own cache. patterns: of the files' names.
     Raises CheckpointError.
     """
+    cache = hub_constants.HF_HUB_CACHE
+    if folder is None and cache.startswith("~"):
+        raise CheckpointError(
+            f"Cannot fetch {repository}: this user has no home folder, so there is no {cache} to "
+            "keep it in: set HF_HOME to a folder that can be written."
+        )
     try:
         return Path(
             hub.snapshot_download(
@@ -136,8 +144,26 @@ def fetch(
             )
         )
     except (hub_errors.HfHubHTTPError, hub_errors.OfflineModeIsEnabled, OSError) as error:
-        reason = _reason(error, repository, token)
+        reason = _local_reason(error, folder) or _reason(error, repository, token)
     raise CheckpointError(f"Cannot fetch {repository}: {reason}.")
+
+
+def _local_reason(error: Exception, folder: Path | None) -> str | None:
+    """Why a download failed on this machine and what to do, as the end of a sentence."""
+    where = hub_constants.HF_HUB_CACHE if folder is None else folder
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+        remedy = "set HF_HOME to a folder that can be" if folder is None else "name one that can be"
+        return (
+            f"{where} cannot be written to ({error.strerror}): free space there, or {remedy} "
+            "written to"
+        )
+    if hub_constants.HF_HUB_OFFLINE:
+        return (
+            f"HF_HUB_OFFLINE is set, and {where} does not hold all of it: unset HF_HUB_OFFLINE, "
+            "set HF_HOME to the folder of a cache that does, or set SAM3_WEIGHTS to a folder with "
+            "the weights"
+        )
+    return None
 
 
 def _reason(error: Exception, repository: str, token: str | None) -> str:
@@ -169,10 +195,6 @@ def _reason(error: Exception, repository: str, token: str | None) -> str:
                 "https://huggingface.co/settings/tokens"
             )
         return f"the hub answered with status {status}: try again later"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES):
-        return (
-            f"the files cannot be written ({error.strerror}): free space, or choose another folder"
-        )
     return (
         "the hub cannot be reached: check the network, or copy the folder of the weights from a "
         "machine that has one"

@@ -48,7 +48,7 @@ def find_tokenizer(named: str, tokens: int) -> CLIPTokenizer:
     named: a folder, a file of byte pairs such as Meta's `bpe_simple_vocab_16e6.txt.gz`, or a
     repository on the hub. tokens: the most that the text encoder reads, start and end included.
     """
-    path = Path(named).expanduser()
+    path = Path(os.path.expanduser(named))  # pathlib's own fails where there is no home
     if path.is_file():
         return _from_pairs(path, tokens)
     if not path.is_dir() and not is_repository(named):

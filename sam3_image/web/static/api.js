@@ -1,6 +1,9 @@
 // The server's routes. Every failure is thrown as an Error: its `title` says what went wrong in a
 // person's terms, its message is the server's own sentence.
 
+// The server's address, which a proxy may give a path of its own; ends in a slash.
+export const SERVER = new URL("..", import.meta.url);
+
 const KEY = "sam3-token";
 
 let imageOf = () => undefined;
@@ -36,7 +39,7 @@ async function request(path, options = {}) {
   if (token) headers.set("Authorization", `Bearer ${token}`);
   let answer;
   try {
-    answer = await fetch(path, { ...options, headers });
+    answer = await fetch(new URL(`.${path}`, SERVER), { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw refusal("The server cannot be reached.", "Check that it still runs, and try again.");

@@ -1,6 +1,6 @@
 // The outlines of the masks of one image, traced and drawn by a worker.
 
-const worker = new Worker("/static/outline-worker.js", { type: "module" });
+const worker = new Worker(new URL("outline-worker.js", import.meta.url), { type: "module" });
 const known = new Map(); // run lengths → {key, outline}
 const waiting = new Map();
 let messages = 0;

@@ -1,11 +1,11 @@
 // A question as a program that asks it again: curl, Python, a command.
 
-import { hasToken } from "./api.js";
+import { hasToken, SERVER } from "./api.js";
 
 // question: {name, reference (a name or null), inputs}; the programs open files of these names.
 export function curl({ name, reference, inputs: { reference_image: _, ...inputs } }) {
   const lines = [
-    `curl --fail-with-body ${location.origin}/api/file`,
+    `curl --fail-with-body ${SERVER}api/file`,
     hasToken() && '-H "Authorization: Bearer $SAM3_TOKEN"',
     formFile("image", name),
     reference && formFile("reference_image", reference),
