@@ -75,11 +75,16 @@ class CropOptions(Options):
 
     def check_with(self, prompts: Prompts) -> None:
         """Raise InputError where these inputs and the prompts do not go together."""
+        if prompts.task == "everything" and self.reference_image is not None:
+            raise InputError(
+                "reference_image goes with task='concept', which finds what looks like something; "
+                "task='everything' finds all objects."
+            )
         if prompts.task != "visual":
             return
         if self.tile_size is not None:
             raise InputError(
-                "tile_size goes with task='concept', which looks for objects everywhere; "
+                "tile_size goes with task='concept' and task='everything', which look everywhere; "
                 "task='visual' knows where its objects are: give refine for finer edges."
             )
         if self.reference_image is not None:
@@ -89,7 +94,7 @@ class CropOptions(Options):
             )
 
     def check_size(self, size: tuple[int, int], most: int) -> None:
-        """Raise InputError where a picture of `size` (height, width) has more tiles than `most`."""
+        """Raise InputError where an image of `size` (height, width) has more tiles than `most`."""
         if self.tile_size is None or (tiles := count(size, self.tile_size)) <= most:
             return
         fits = self.tile_size
@@ -105,5 +110,5 @@ class CropOptions(Options):
         )
 
     def references(self, size: tuple[int, int]) -> Sequence[Box]:
-        """Return the reference's boxes; `size` is its (height, width). Raises InputError."""
+        """The reference's boxes; `size` is its (height, width). Raises InputError."""
         return fit_boxes("reference_boxes", self._boxes, size)
