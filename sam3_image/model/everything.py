@@ -57,14 +57,14 @@ class _Candidates:
         self._packed = np.zeros((0, -(-shape[0] * shape[1] // 8)), dtype=np.uint8)
         self._boxes = np.zeros((0, 4), dtype=np.int64)
 
-    def add(
+    def take_in(
         self,
         logits: NDArray[np.float32],
         scores: NDArray[np.float32],
         presence: NDArray[np.float32],
         stability: NDArray[np.float32],
     ) -> None:
-        """Take in n more (n, h, w), then drop doubles of better ones, and the worst of too many.
+        """Add n more (n, h, w), then drop doubles of better ones, and the worst of too many.
 
         A mask is the better one by its score times its stability.
         """
@@ -152,7 +152,7 @@ class ObjectFinder:
                 fill_small_holes(one, found.cut)
             presence = decoded.presence.float().sigmoid()[sure, None].expand(-1, kept.shape[1])
             scores = decoded.scores[sure][kept].float()
-            found.add(maps, *map(to_host, (scores, presence[kept], stability[kept])))
+            found.take_in(maps, *map(to_host, (scores, presence[kept], stability[kept])))
         return found.none(features.size)
 
 
