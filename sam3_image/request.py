@@ -18,8 +18,8 @@ from pydantic.fields import FieldInfo
 
 from sam3_image.crops import CropOptions, count
 from sam3_image.decode import DecodeOptions, Image
-from sam3_image.errors import InputError, Options
-from sam3_image.masks import Selection
+from sam3_image.errors import InputError, Options, shown
+from sam3_image.masks import Selection, rle
 from sam3_image.model import VISUAL, Find, MaskPrompt, Prompts, Task
 from sam3_image.output import Output
 
@@ -96,12 +96,21 @@ class Request:
             return replace(task, fill_holes=False)
         return task
 
-    def mask(self, decode: Callable[[Any], Image]) -> MaskPrompt | None:
+    def mask(self, size: tuple[int, int], decode: Callable[[Any], Image]) -> MaskPrompt | None:
         """The mask prompt of a request that has a `mask_image`; else None.
 
-        decode: makes an image of what was given. Logits and bool masks are taken as they are.
+        size: (height, width) of the image. decode: makes an image of what was given; logits, bool
+        masks and COCO's run lengths {"size", "counts"} need it not. Raises InputError for run
+        lengths of another size.
         """
         given = self.prompts.mask_image
+        if isinstance(given, dict):
+            if given.get("size") != list(size):
+                raise InputError(
+                    f"mask_image has run lengths of the size {shown(given.get('size'))}, and the "
+                    f"image is [{size[0]}, {size[1]}] (height, width); send a mask of this image."
+                )
+            return rle.decode(str(given.get("counts")), size).full()
         if given is None or (isinstance(given, np.ndarray) and given.dtype in MASK_TYPES):
             return given
         return decode(given).pixels.mean(axis=2, dtype=np.float32) >= WHITE

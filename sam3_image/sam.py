@@ -84,7 +84,8 @@ class Sam:
         """Every instance of one or more concepts in an image, or in each image of a list.
 
         concepts: a text, or up to 16; None to search by exemplar boxes alone. `prompt="…"` and
-            `prompts=[…]` mean the same.
+            `prompts=[…]` mean the same. An entry of a list may be {"text": …, "boxes": …,
+            "box_labels": …}, with exemplars of its own and perhaps without a text.
         options: inputs of `predict()` with the same names: boxes (n, 4) xyxy exemplars,
             box_labels (n,) 1 or 0, threshold, mask_threshold, nms_iou_threshold, max_instances,
             input_size_percent and others; docs/python.md lists them. Boxes and labels may be
@@ -238,7 +239,8 @@ class Sam:
                 given.get("value_range", "auto"),
             )
         mask = given.get("mask_image")
-        if mask is not None and not (isinstance(mask, np.ndarray) and mask.ndim == 2):
+        is_read = isinstance(mask, dict) or (isinstance(mask, np.ndarray) and mask.ndim == 2)
+        if mask is not None and not is_read:
             given["mask_image"] = read_input(mask, self._limits, "mask_image", "auto")
         request = Request.from_inputs(task=task, **given)
         if isinstance(image, list | tuple):
@@ -269,7 +271,9 @@ class Sam:
                 reference = open_any(reference, self._limits, claim.take, value_range)
             mask = None
             if request.prompts.mask_image is not None:
-                mask = request.mask(lambda given: open_any(given, self._limits, claim.take))
+                mask = request.mask(
+                    decoded.size, lambda given: open_any(given, self._limits, claim.take)
+                )
             with self._lock, guarded(model.forget):
                 if self._model is None:  # while this call waited
                     raise UserError(CLOSED)
@@ -321,12 +325,13 @@ def _concepts(concepts: Any) -> dict[str, Any]:
     if isinstance(concepts, str):
         return {"prompt": str(concepts)}  # NumPy has texts of its own
     entries = concepts.tolist() if isinstance(concepts, np.ndarray) else concepts
-    if not isinstance(entries, list | tuple) or not all(isinstance(one, str) for one in entries):
+    known = isinstance(entries, list | tuple) and all(isinstance(e, str | dict) for e in entries)
+    if not known:
         raise InputError(
             f"concepts is {shown(concepts)}; give a text or a list of texts (exemplars go into "
             "boxes=…; to pick an object by points or boxes call pick)."
         )
-    return {"prompts": [str(text) for text in entries]}
+    return {"prompts": [one if isinstance(one, dict) else str(one) for one in entries]}
 
 
 def _mask(mask: Any) -> NDArray[np.bool_] | NDArray[np.float32]:
@@ -350,7 +355,7 @@ def _is_text(points: Any) -> bool:
     return isinstance(points, str) and not points.lstrip().startswith("[")
 
 
-def _plain(name: str, value: Any, depth: int = 3) -> Any:
+def _plain(name: str, value: Any, depth: int = 4) -> Any:
     """The same value in lists and numbers of Python, where it holds arrays, tensors or scalars.
 
     Booleans among labels become 1 and 0. Images are left as they are.
@@ -361,6 +366,8 @@ def _plain(name: str, value: Any, depth: int = 3) -> Any:
         value = value.tolist()
     if isinstance(value, list | tuple) and depth:
         return [_plain(name, one, depth - 1) for one in value]
+    if isinstance(value, dict):
+        return {key: _plain(str(key), one) for key, one in value.items()}
     if isinstance(value, bool) and name in ("point_labels", "box_labels"):
         return int(value)
     return value

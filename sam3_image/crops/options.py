@@ -80,6 +80,12 @@ class CropOptions(Options):
                 "reference_image goes with task='concept', which finds what looks like something; "
                 "task='everything' finds all objects."
             )
+        own = any(isinstance(entry, dict) for entry in prompts.prompts or ())
+        if own and (self.tile_size is not None or self.reference_image is not None):
+            raise InputError(
+                "boxes of single entries of prompts do not go with tile_size and reference_image; "
+                "give the same boxes for all prompts, or ask for one prompt at a time."
+            )
         if prompts.task != "visual":
             return
         if self.tile_size is not None:

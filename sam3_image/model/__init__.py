@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sam3_image.model.geometry import Box, Point, fit_boxes, read_boxes
     from sam3_image.model.load import load_segmenter
     from sam3_image.model.prompts import (
+        EVERYTHING_THRESHOLD,
         MAX_PROMPTS,
         VISUAL,
         Everything,
@@ -39,6 +40,7 @@ _MODULES = {
     "Box": "geometry",
     "Checkpoint": "weights.checkpoint",
     "DEFAULT_COMPATIBILITY": "compatibility",
+    "EVERYTHING_THRESHOLD": "prompts",
     "Everything": "prompts",
     "Features": "encoder",
     "Find": "prompts",
@@ -70,6 +72,7 @@ _MODULES = {
 
 __all__ = [
     "DEFAULT_COMPATIBILITY",
+    "EVERYTHING_THRESHOLD",
     "MAX_PROMPTS",
     "VISUAL",
     "Box",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -43,7 +43,7 @@ class Finder:
     def steps(
         self, features: Features, request: Find, mask_threshold: float
     ) -> list[Callable[[], Detections]]:
-        """Return calls, each of which computes a few concepts' instances above the threshold.
+        """Calls, each of which computes a few concepts' instances above the threshold.
 
         request.thresholds: the score to exceed, for each concept; the score is
         sigmoid(logit) · sigmoid(presence).
@@ -51,6 +51,12 @@ class Finder:
         upsampled as `reference.upsample_logits` says; boxes are xyxy in pixels, not clipped.
         """
         steps: list[Callable[[], Detections]] = []
+        for index, one in enumerate(request.each):
+            own = replace(request, boxes=one.boxes, labels=one.labels)
+            chunk = range(index, index + 1)
+            steps.append(partial(self._chunk, features, own, chunk, mask_threshold))
+        if steps:
+            return steps
         for start in range(0, len(request.concepts), CHUNK):
             chunk = range(len(request.concepts))[start : start + CHUNK]
             steps.append(partial(self._chunk, features, request, chunk, mask_threshold))
@@ -92,7 +98,7 @@ class Finder:
         mask_threshold: float,
         size: tuple[int, int],
     ) -> LowResMasks:
-        """Return the maps `kept` (N,) of logits (queries, h, w) for an image of `size`."""
+        """The maps `kept` (N,) of logits (queries, h, w) for an image of `size`."""
         if self.reference.upsample_logits:
             return LowResMasks.of_logits(_selected(logits, kept), mask_threshold, size)
         return LowResMasks(_selected(logits, kept, torch.sigmoid), mask_threshold, size)
@@ -153,7 +159,7 @@ def _selected(
     kept: NDArray[np.int64],
     function: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> NDArray[np.float32]:
-    """Return `logits[kept]` as (N, h, w) float32 on the host, `function` applied to each value."""
+    """`logits[kept]` as (N, h, w) float32 on the host, `function` applied to each value."""
     if logits.device.type != "cpu":
         chosen = logits.index_select(0, torch.tensor(kept, device=logits.device)).float()
         return to_host(function(chosen) if function else chosen)

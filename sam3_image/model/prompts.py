@@ -9,6 +9,7 @@ together are refused: nothing that was given is silently ignored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -45,6 +46,15 @@ MaskPrompt = NDArray[np.bool_] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Concept:
+    """One entry of `prompts` with exemplars of its own: its text, boxes and labels."""
+
+    text: str
+    boxes: tuple[Box, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Find:
     """All instances of each concept with a score above `threshold`, in pixels of one image.
 
@@ -52,12 +62,14 @@ class Find:
     concepts: the texts that the model reads; "visual" where only exemplars say what to find.
     boxes: exemplars that narrow every concept, xyxy in pixels of the upright image; may be empty.
     labels: one per box: 1 finds more like it, 0 excludes what looks like it.
+    each: instead of boxes and labels, those of each concept; empty where they are the same for all.
     """
 
     concepts: tuple[str, ...]
     threshold: float | tuple[float, ...]
     boxes: tuple[Box, ...] = ()
     labels: tuple[int, ...] = ()
+    each: tuple[Concept, ...] = ()
     name: ClassVar[str] = "find"
     module: ClassVar[str] = "finder"
 
@@ -66,8 +78,16 @@ class Find:
         """The task that these inputs ask for; raises InputError."""
         boxes = () if given.boxes is None else read_boxes("boxes", given.boxes)
         labels = read_labels("box_labels", given.box_labels, len(boxes), "boxes") if boxes else ()
+        each: tuple[Concept, ...] = ()
         if given.prompts is not None:
             texts = _texts(given.prompts)
+            if any(isinstance(entry, dict) for entry in given.prompts):
+                each = _concepts(given.prompts, texts)
+                if boxes:
+                    raise InputError(
+                        "boxes were given for all prompts and in entries of prompts; give them in "
+                        "one place."
+                    )
         elif boxes and not given.given("prompt"):
             texts = (VISUAL,)  # no text was given: a search by exemplars alone
         else:
@@ -75,10 +95,16 @@ class Find:
         threshold: float | tuple[float, ...] = float(given.threshold)
         if given.thresholds is not None:
             threshold = read_thresholds("thresholds", given.thresholds, len(texts), "prompts")
-        return cls(texts, threshold, boxes, labels)
+        return cls(texts, threshold, boxes, labels, each)
 
     def fit(self, size: tuple[int, int]) -> Find:
         """The same task about an image of `size`; raises InputError for boxes outside."""
+        if self.each:
+            each = []
+            for index, one in enumerate(self.each):
+                boxes = fit_boxes(f"prompts[{index}].boxes", one.boxes, size)
+                each.append(replace(one, boxes=boxes))
+            return replace(self, each=tuple(each))
         if not self.boxes:
             return self
         return replace(self, boxes=fit_boxes("boxes", self.boxes, size))
@@ -93,18 +119,21 @@ class Find:
     @property
     def names(self) -> tuple[str, ...]:
         """What to call the instances of each concept: its text, "example" for exemplars alone."""
+        if self.each:
+            return tuple(EXAMPLE if one.text == VISUAL else one.text for one in self.each)
         alone = self.concepts == (VISUAL,) and bool(self.boxes)
         return (EXAMPLE,) if alone else self.concepts
 
     def __str__(self) -> str:
         """One line for the log."""
         texts = ", ".join(shown(text) for text in self.names)
-        positive, negative = sum(self.labels), self.labels.count(0)
+        labels = self.labels or tuple(label for one in self.each for label in one.labels)
+        positive, negative = sum(labels), labels.count(0)
         exemplars = f" with {positive} positive and {negative} negative exemplars"
         alike = len(set(self.thresholds)) == 1
         thresholds = ", ".join(map(str, self.thresholds[:1] if alike else self.thresholds))
         kind = "threshold" if alike else "thresholds"
-        return f"find {texts}{exemplars if self.labels else ''}, {kind} {thresholds}"
+        return f"find {texts}{exemplars if labels else ''}, {kind} {thresholds}"
 
 
 @dataclass(frozen=True)
@@ -264,7 +293,7 @@ class Prompts(Options):
             "object that points, a box or a mask show; everything finds all objects, unprompted"
         ),
     )
-    prompts: list[str] | None = Field(
+    prompts: list[str] | list[str | dict[str, Any]] | None = Field(
         default=None, description="Up to 16 concepts in one request, instead of prompt"
     )
     thresholds: Any = Field(
@@ -347,8 +376,13 @@ class Prompts(Options):
         return self._task.fit(size)
 
     @property
+    def asked(self) -> Task:
+        """The task before it is fitted to an image."""
+        return self._task
+
+    @property
     def concepts(self) -> tuple[str, ...]:
-        """The texts that are looked for; none for *pick*."""
+        """The texts that are looked for; none for *pick* and *everything*."""
         return self._task.concepts if isinstance(self._task, Find) else ()
 
 
@@ -430,7 +464,7 @@ def _check_together(given: Prompts) -> None:
             and given.points is None
             and given.boxes is None
             and given.mask_image is None,
-            "task='visual' needs points, boxes or a mask_image, and none was given.",
+            "task='visual' needs points, boxes, or both, or a mask_image; none was given.",
         ),
         _Rule(
             given.box_labels is not None and given.boxes is None,
@@ -444,16 +478,46 @@ def _check_together(given: Prompts) -> None:
     for rule in rules:
         if rule.broken:
             raise InputError(rule.sentence)
-    if not isinstance(given.mask_image, type(None) | Path | bytes | np.ndarray | Pillow.Image):
+    given_as = given.mask_image
+    if not isinstance(given_as, type(None) | Path | bytes | np.ndarray | Pillow.Image | dict):
         raise InputError(f"mask_image is {shown(given.mask_image)}; give an image, as for image.")
 
 
-def _texts(prompts: list[str]) -> tuple[str, ...]:
+def _texts(prompts: list[Any]) -> tuple[str, ...]:
     if not 1 <= len(prompts) <= MAX_PROMPTS:
         raise InputError(
             f"prompts has {len(prompts)} entries; give 1 to {MAX_PROMPTS} in one request."
         )
-    return tuple(_text(f"prompts[{index}]", text) for index, text in enumerate(prompts))
+    texts = []
+    for index, entry in enumerate(prompts):
+        name = f"prompts[{index}]"
+        if isinstance(entry, dict):  # `_concepts` checks the rest
+            alone = entry.get("text") is None and entry.get("boxes") is not None
+            entry, name = VISUAL if alone else entry.get("text", ""), f"{name}.text"
+        if not isinstance(entry, str):
+            raise InputError(f"{name} is {shown(entry)}; give a text.")
+        texts.append(_text(name, entry))
+    return tuple(texts)
+
+
+def _concepts(prompts: list[Any], texts: Sequence[str]) -> tuple[Concept, ...]:
+    """Entries of `prompts`, texts or {"text", "boxes", "box_labels"}, with their exemplars."""
+    found = []
+    for index, (entry, text) in enumerate(zip(prompts, texts, strict=True)):
+        name, own = f"prompts[{index}]", entry if isinstance(entry, dict) else {}
+        unknown = set(own) - {"text", "boxes", "box_labels"}
+        if unknown:
+            raise InputError(
+                f"{name} has {shown(min(map(str, unknown)))}; an entry has text, boxes and "
+                "box_labels."
+            )
+        boxes = () if own.get("boxes") is None else read_boxes(f"{name}.boxes", own["boxes"])
+        if not boxes and own.get("box_labels") is not None:
+            raise InputError(f"{name} has box_labels without boxes; give both, or no labels.")
+        where = f"{name}.boxes"
+        labels = read_labels(f"{name}.box_labels", own.get("box_labels"), len(boxes), where)
+        found.append(Concept(text, boxes, labels))
+    return tuple(found)
 
 
 def _text(name: str, text: str) -> str:

@@ -241,7 +241,7 @@ class Service:
         reference = None
         if request.crops.reference_image is not None:
             reference = self._open(request.crops.reference_image, value_range, claim)
-        mask = request.mask(lambda given: self._open(given, "auto", claim))
+        mask = request.mask(image.size, lambda given: self._open(given, "auto", claim))
         claim.keep(promised)
         model = ScheduledModel(self._segmenter, self._device, job)
         return pipeline.segment(image, request, model, report, reference, mask)

@@ -22,9 +22,8 @@ from transformers import Sam3TrackerModel
 from tools.demo_checkpoint.batches import Batch, make_batch
 from tools.demo_checkpoint.clicks import corrections, first_clicks
 from tools.demo_checkpoint.config import IMAGE_SIZE, MASK_SIZE
-from tools.demo_checkpoint.pool import Pool
+from tools.demo_checkpoint.pool import Pool, scene_arrays
 from tools.demo_checkpoint.scenes import SceneOptions, random_scene
-from tools.demo_checkpoint.pool import scene_arrays
 from tools.demo_checkpoint.tracker_stage import _round_loss, image_embeddings
 
 SEED = 41
