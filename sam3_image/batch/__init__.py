@@ -2,7 +2,7 @@
 
 `sources` lists the images, `schedule` cuts them into shards, `pool` and `ray_pool` hold the workers
 (`worker`) that segment them, and `results` keeps their parts in a folder or bucket, the only thing
-that a later run relies on. `command` is `script/batch`; `Segment` is for people's own Ray Data
+that a later run relies on. `command` is `sam3-image batch`; `Segment` is for people's own Ray Data
 pipelines.
 """
 

@@ -1,4 +1,4 @@
-"""`script/batch SOURCE --prompts … --out FOLDER`: many images → Parquet, resumable."""
+"""`sam3-image batch SOURCE --prompts … --out FOLDER`: many images → Parquet, resumable."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Segment:
             batch_format="pyarrow", batch_size=16, num_gpus=1, compute=ActorPoolStrategy(size=4),
         )
 
-    The columns added are those of `script/batch`: width, height, status, error, instances and
+    The columns added are those of `sam3-image batch`: width, height, status, error, instances and
     seconds. An image that cannot be segmented is a row with its error.
     """
 

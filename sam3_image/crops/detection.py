@@ -46,7 +46,7 @@ class CropDetection:
 
     @property
     def whole(self) -> bool:
-        """Whether no border within the picture cuts it."""
+        """Whether no border within the image cuts it."""
         return math.isinf(self.depth)
 
     @property

@@ -52,13 +52,14 @@ def merge(
     An object no longer than the tiles' overlap lies whole in at least one tile, so for these only
     instances that a tile holds whole count. An instance cut by a tile's border belongs to an object
     that is whole in another tile, unless it reaches deeper than the overlap: then, if no whole
-    instance covers it, it is doubtful. So is an instance that only the overview has although a
-    tile would show it larger. The overview's instance replaces those of tiles only on evidence
-    from the tiles: see `_with_overview`.
+    instance covers it, it is doubtful. So is an instance whose mask contradicts its box, and one
+    that only the overview has although a tile would show it larger. The overview's instance
+    replaces those of tiles only on evidence from the tiles: see `_with_overview`.
     """
     overlap = tile_size // 4
     seen = list(tiles)
-    kept = unique(one for one in seen if one.whole)
+    whole = unique(one for one in seen if one.whole)
+    kept = [one for one in whole if one.consistent]
     pieces = [one for one in seen if not one.whole]
     doubtful: list[CropDetection] = []
     for one in unique([one for one in overview if one.consistent and one.extent > overlap]):
@@ -68,7 +69,8 @@ def merge(
         elif alone:
             kept.append(one)
     deep = [one for one in seen if one.consistent and overlap < one.depth < math.inf]
-    doubtful += [one for one in deep if not any(_within(one, other) for other in kept)]
+    unsure = [one for one in whole if not one.consistent]
+    doubtful += [one for one in (*deep, *unsure) if not any(_within(one, other) for other in kept)]
     return Merged(kept, sorted(doubtful, key=lambda one: -one.score))
 
 

@@ -15,7 +15,7 @@ from sam3_image.errors import InputError, Options, shown
 from sam3_image.model import Box, Prompts, fit_boxes, read_boxes
 
 SMALLEST, LARGEST = 64, 4096
-MAX_REFERENCES = 8  # in the strip beside the picture each has its share of the height
+MAX_REFERENCES = 8  # in the strip beside the image each has its share of the height
 
 
 class CropOptions(Options):

@@ -1,7 +1,7 @@
-"""Exemplars from elsewhere: what looks like a part of another picture, or of another tile.
+"""Exemplars from elsewhere: what looks like a part of another image, or of another tile.
 
-SAM 3 reads an exemplar off the features of the picture that it searches: a box in another picture
-means nothing to it. So the exemplars are pasted into a strip beside the picture, the boxes are put
+SAM 3 reads an exemplar off the features of the image that it searches: a box in another image
+means nothing to it. So the exemplars are pasted into a strip beside the image, the boxes are put
 around them there, and what is found in the strip is dropped.
 """
 
@@ -26,7 +26,7 @@ MARGIN = 0.25
 
 @dataclass(frozen=True)
 class Exemplar:
-    """A box around an object in some picture.
+    """A box around an object in some image.
 
     pixels: (H, W, 3) uint8 RGB. box: xyxy in pixels of it.
     label: 1 for "find more like this", 0 for "exclude what looks like this".
@@ -39,7 +39,7 @@ class Exemplar:
 
 @dataclass(frozen=True)
 class Exemplars:
-    """own: in the picture that is searched. others: in other pictures."""
+    """own: in the image that is searched. others: in other images."""
 
     own: Sequence[Exemplar] = ()
     others: Sequence[Exemplar] = ()

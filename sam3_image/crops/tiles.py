@@ -67,15 +67,17 @@ class Tiles:
         for done, (question, found) in enumerate(self.runner.look(asked), start=1):
             tiles += crop_detections(question, found, self.image_size)
             tile_done(done, len(windows), found)
-        kept, targets = [], []
+        kept, targets, rest = [], [], []
+        limit = len(windows)  # an image full of pieces must not take much longer than its tiles
         for prompt in everything:
             mine = merge(_of(tiles, prompt), _of(overview, prompt), self.tile_size)
             kept += mine.kept
-            best = mine.doubtful[: len(windows)]
-            targets += [_Target(one, one, box) for one, box in groups(best)]
+            targets += [_Target(one, one, box) for one, box in groups(mine.doubtful[:limit])]
+            rest += mine.doubtful[limit:]
         targets.sort(key=lambda target: -target.one.score)
-        # An image full of pieces must not take much longer than its tiles.
-        kept += self._closer(targets[: len(windows)])
+        kept += self._closer(targets[:limit])
+        rest += [target.one for target in targets[limit:]]
+        kept += [one for one in rest if one.whole]
         each = [unique(_of(kept, prompt)) for prompt in everything]
         return detections([one for own in each for one in own], self.image_size)
 

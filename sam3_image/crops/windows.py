@@ -1,4 +1,4 @@
-"""Which parts of a picture to look at: a grid of tiles, and squares around what was found."""
+"""Which parts of an image to look at: a grid of tiles, and squares around what was found."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a picture: columns x0 up to x1, rows y0 up to y1, in whole pixels."""
+    """A part of an image: columns x0 up to x1, rows y0 up to y1, in whole pixels."""
 
     x0: int
     y0: int
@@ -27,21 +27,21 @@ class Window:
         return self.y1 - self.y0, self.x1 - self.x0
 
     def of(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the window's pixels of a picture (H, W, 3): a view."""
+        """Return the window's pixels of an image (H, W, 3): a view."""
         return pixels[self.y0 : self.y1, self.x0 : self.x1]
 
     def holds(self, box: Box) -> bool:
-        """Whether a box (xyxy in pixels of the picture) lies in it entirely."""
+        """Whether a box (xyxy in pixels of the image) lies in it entirely."""
         return self.x0 <= box[0] and self.y0 <= box[1] and box[2] <= self.x1 and box[3] <= self.y1
 
     @classmethod
     def whole(cls, size: tuple[int, int]) -> Window:
-        """Return all of a picture of `size` = (height, width)."""
+        """Return all of an image of `size` = (height, width)."""
         return cls(0, 0, size[1], size[0])
 
 
 def grid(size: tuple[int, int], tile_size: int) -> list[Window]:
-    """Return square tiles that cover a picture, row by row.
+    """Return square tiles that cover an image, row by row.
 
     size: (height, width) in pixels. Neighbours overlap by a quarter of `tile_size` or, as the
     tiles are spread evenly, a little more. Along a side that is shorter, a tile is that side.
@@ -57,10 +57,10 @@ def count(size: tuple[int, int], tile_size: int) -> int:
 
 
 def around(box: Box, side: float, size: tuple[int, int]) -> Window:
-    """Return the square of about `side` pixels around a box's middle, moved into the picture.
+    """Return the square of about `side` pixels around a box's middle, moved into the image.
 
-    box: xyxy in pixels. size: (height, width) of the picture; the window is cut to it where the
-    picture is smaller than the square.
+    box: xyxy in pixels. size: (height, width) of the image; the window is cut to it where the
+    image is smaller than the square.
     """
     x0, x1 = _span((box[0] + box[2]) / 2, side, size[1])
     y0, y1 = _span((box[1] + box[3]) / 2, side, size[0])

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,13 @@ def read_input(
     Raises ImageError for what cannot be read or has another dtype or shape, and InputError for any
     other object.
     """
-    if isinstance(image, str) and re.match(r"https?://", image, re.IGNORECASE):
+    scheme = re.match(r"([a-z][a-z0-9+.-]+)://", image, re.I) if isinstance(image, str) else None
+    if scheme and scheme[1].lower() not in ("http", "https"):
+        raise ImageError(
+            f"The image at {shown(image, 200)} is not read: of addresses only http:// and https:// "
+            "are; give the path of a file, or its bytes."
+        )
+    if scheme:
         return _fetch(image, limits)
     if isinstance(image, str | os.PathLike):
         return Path(os.fsdecode(image))
@@ -98,7 +105,7 @@ def _fetch(address: str, limits: Limits) -> bytes:
     deadline = time.monotonic() + FETCH_SECONDS
     data = bytearray()
     try:
-        request = urllib.request.Request(address, headers={"User-Agent": "sam3-image"})
+        request = urllib.request.Request(_encoded(address), headers={"User-Agent": "sam3-image"})
         with urllib.request.urlopen(request, timeout=SILENT_SECONDS) as answer:
             while len(data) <= limits.bytes and (piece := answer.read1(PIECE)):
                 data += piece
@@ -114,6 +121,14 @@ def _fetch(address: str, limits: Limits) -> bytes:
             "address."
         ) from None
     return bytes(data)
+
+
+def _encoded(address: str) -> str:
+    """The address without spaces and letters outside ASCII: IDNA in the host, % in the rest."""
+    parts = urlsplit(address.strip())
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    path, query = (quote(text, safe="!$&'()*+,;=:@/%~?[]") for text in (parts.path, parts.query))
+    return urlunsplit((parts.scheme, host, path, query, ""))
 
 
 def _from_tensor(tensor: Any, torch: Any, name: str) -> NDArray[Any]:

@@ -30,7 +30,7 @@ class Mask:
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Index of the region in an array of the whole image: `picture[mask.window]`."""
+        """Index of the region in an array of the whole image: `image[mask.window]`."""
         height, width = self.inside.shape
         return slice(self.y, self.y + height), slice(self.x, self.x + width)
 

@@ -1,4 +1,4 @@
-"""Picture → features: the vision backbone, run once per picture, whatever is asked of it.
+"""Image → features: the vision backbone, run once per image, whatever is asked of it.
 
 Both tasks read the same backbone output through necks of their own. The backbone is transformers'
 own module but for its rotary attention, which also lets the resolution change.
@@ -23,7 +23,7 @@ from sam3_image.model.device import Placement
 from sam3_image.model.transfer import digest, normalise, resize
 from sam3_image.model.transformers_adapter import first_levels, install_rotary
 
-# Patches that go through the backbone together. A CPU is as fast with one picture as with many,
+# Patches that go through the backbone together. A CPU is as fast with one image as with many,
 # so there the bound only keeps memory low: four for the demo checkpoint, one at full size.
 CPU_BATCH_TOKENS = 4 * 24**2
 GPU_BATCH_TOKENS = 8 * 72**2
@@ -33,10 +33,10 @@ OWN_STORE = 1 << 30
 
 @dataclass(frozen=True)
 class ModelInput:
-    """A picture as the encoder reads it: made on the host, no device involved.
+    """An image as the encoder reads it: made on the host, no device involved.
 
     key: identifies content and resolution, for caches.
-    size: (height, width) of the picture in pixels.
+    size: (height, width) of the image in pixels.
     pixels: (1, 3, side, side) uint8 on the host.
     """
 
@@ -47,10 +47,10 @@ class ModelInput:
 
 @dataclass(frozen=True)
 class Features:
-    """The backbone's output for one picture at one resolution.
+    """The backbone's output for one image at one resolution.
 
-    key: identifies picture and resolution, for caches.
-    size: (height, width) of the picture in pixels.
+    key: identifies image and resolution, for caches.
+    size: (height, width) of the image in pixels.
     hidden: (1, channels, h, w) on the device, in the model's dtype; (h, w) is the patch grid.
     cached: whether the encoder pass was saved.
     store: keeps what is computed from them: the encoder's cache, or one that goes with them.

@@ -19,7 +19,7 @@ Box = tuple[float, float, float, float]  # x0, y0, x1, y1
 Point = tuple[float, float]  # x, y
 
 MAX_PROMPTED = 64  # boxes, or points, in one request
-# A hand-drawn box often ends a little outside the picture; up to this part of the side it is
+# A hand-drawn box often ends a little outside the image; up to this part of the side it is
 # clipped to the edge, beyond it the coordinates are treated as a mistake.
 EDGE_TOLERANCE = 0.05
 # The longest JSON that 64 honest boxes need, with room; more is refused before it is parsed.

@@ -491,7 +491,13 @@ def _texts(prompts: list[Any]) -> tuple[str, ...]:
     texts = []
     for index, entry in enumerate(prompts):
         name = f"prompts[{index}]"
-        if isinstance(entry, dict):  # `_concepts` checks the rest
+        if isinstance(entry, dict):
+            unknown = set(entry) - {"text", "boxes", "box_labels"}
+            if unknown:
+                raise InputError(
+                    f"{name} has {shown(min(map(str, unknown)))}; an entry has text, boxes and "
+                    "box_labels."
+                )
             alone = entry.get("text") is None and entry.get("boxes") is not None
             entry, name = VISUAL if alone else entry.get("text", ""), f"{name}.text"
         if not isinstance(entry, str):
@@ -505,12 +511,6 @@ def _concepts(prompts: list[Any], texts: Sequence[str]) -> tuple[Concept, ...]:
     found = []
     for index, (entry, text) in enumerate(zip(prompts, texts, strict=True)):
         name, own = f"prompts[{index}]", entry if isinstance(entry, dict) else {}
-        unknown = set(own) - {"text", "boxes", "box_labels"}
-        if unknown:
-            raise InputError(
-                f"{name} has {shown(min(map(str, unknown)))}; an entry has text, boxes and "
-                "box_labels."
-            )
         boxes = () if own.get("boxes") is None else read_boxes(f"{name}.boxes", own["boxes"])
         if not boxes and own.get("box_labels") is not None:
             raise InputError(f"{name} has box_labels without boxes; give both, or no labels.")

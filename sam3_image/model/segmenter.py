@@ -31,9 +31,9 @@ from sam3_image.model.weights.loading import WeightsLoader
 
 @dataclass(frozen=True)
 class CacheBudget:
-    """Bytes on the device that features of pictures and of texts may keep."""
+    """Bytes on the device that features of images and of texts may keep."""
 
-    features: int = 512 << 20  # four to eight pictures at full size
+    features: int = 512 << 20  # four to eight images at full size
     texts: int = 16 << 20  # about 250 concepts at full size
 
 

@@ -1,4 +1,4 @@
-"""The web server from a terminal: `script/web [--host HOST] [--port PORT]`."""
+"""The web server from a terminal: `sam3-image web [--host HOST] [--port PORT]`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from sam3_image.errors import UserError
 from sam3_image.settings import DEFAULT_HOST, DEFAULT_PORT, JSON, Settings, WebSettings
+from sam3_image.shipped import command
 
 if TYPE_CHECKING:
     from sam3_image.serving import Service
@@ -30,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load the model and serve until interrupted; returns the exit status."""
-    parser = _Parser(prog="script/web", description="The page to try SAM 3 by hand.")
+    parser = _Parser(prog=command("web"), description="The page to try SAM 3 by hand.")
     parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (%(default)s)")
     parser.add_argument("--port", default=DEFAULT_PORT, type=int, help="port (%(default)s)")
     try:

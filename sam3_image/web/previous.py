@@ -72,6 +72,8 @@ def _target(request: Request) -> Target | None:
 
 def _shorter(target: Target) -> Iterator[Target]:
     """The prompts from which a client may have come to this one by one click, or by more."""
+    if target.box and target.points:
+        yield replace(target, box=None)
     for count in reversed(range(len(target.points))):
         part = replace(target, points=target.points[:count], labels=target.labels[:count])
         if count or target.box:

@@ -127,7 +127,7 @@ def hits(scene: Scene, masks: Iterable[Mask], window: Window | None = None) -> l
 
 
 def compare(sam: sam3_image.Sam, scene: Scene, tile_size: int) -> Counter[str]:
-    """Count objects: drawn, found with tiles, found by a tile alone that holds all of it, lost.
+    """Count objects: drawn, whole in a tile, found by such a tile alone, found with tiles, lost.
 
     An object is lost where a tile alone finds it, and the answer neither has it nor covers it with
     another drawn object.
@@ -135,11 +135,13 @@ def compare(sam: sam3_image.Sam, scene: Scene, tile_size: int) -> Counter[str]:
     answer = sam.find(scene.pixels, scene.word, tile_size=tile_size).detections
     own = hits(scene, answer.masks())
     alone: set[int] = set()
+    held: set[int] = set()
     for window in grid(scene.numbers.shape, tile_size):  # type: ignore[arg-type]
         part = np.ascontiguousarray(window.of(scene.pixels))
         inside = np.bincount(window.of(scene.numbers).ravel(), minlength=len(scene.areas))
         whole = {int(one) for one in np.flatnonzero(inside == scene.areas) if one and inside[one]}
         seen = hits(scene, sam.find(part, scene.word).detections.masks(), window)
+        held |= whole
         alone |= whole & set(seen)
     masks = list(answer.masks())
     lost = {one for one in alone - set(own) if not _covered(scene, one, masks, own)}
@@ -148,6 +150,7 @@ def compare(sam: sam3_image.Sam, scene: Scene, tile_size: int) -> Counter[str]:
         drawn=len(scene.areas) - 1,
         answers=len(own),
         found=len(set(own) - {0}),
+        whole=len(held),
         alone=len(alone),
         lost=len(lost),
         doubles=sum(a == b != 0 for a, b in combinations(own, 2)),

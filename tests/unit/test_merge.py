@@ -156,3 +156,15 @@ def test_two_equal_corners_give_way_where_most_of_what_tiles_saw_is_cut() -> Non
     assert {one.around for one in merge(corners, [whole(LARGE, 0.99)], TILE).kept} != {LARGE}
     found = merge([*corners, *pieces], [whole(LARGE, 0.99)], TILE)
     assert {one.around for one in found.kept} == {LARGE}
+
+
+def test_a_mask_that_contradicts_its_box_gets_a_closer_look() -> None:
+    """A tile cut most of an object and answered with a speck of it that ends before the border."""
+    speck = replace(whole((100, 100, 120, 190), 0.9), box=(100.0, 100.0, 160.0, 190.0))
+    speck = replace(speck, consistent=False)
+    other = whole((300, 100, 390, 190), 0.8)
+    found = merge([speck, other], [], TILE)
+    assert (found.kept, found.doubtful) == ([other], [speck])
+    covering = whole((90, 100, 180, 190), 0.7)
+    found = merge([speck, covering], [], TILE)
+    assert (found.kept, found.doubtful) == ([covering], [])

@@ -45,7 +45,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 self.send_header("Location", "/shapes.png")
                 self.end_headers()
                 return
-            known = self.path in ("/shapes.png", "/cut")
+            known = self.path in ("/shapes.png", "/cut", "/pe%C3%B1oles%20x.png?a%20b")
             self.send_response(200 if known else 404)
             self.send_header("Content-Length", str(len(content) if known else 0))
             self.end_headers()
@@ -79,6 +79,7 @@ def kinds(address: str) -> dict[str, Any]:
         "text": str(SHAPES),
         "address": f"{address}/shapes.png",
         "redirected": f"{address}/moved",
+        "as a browser shows it": f"{address.upper()}/peñoles x.png?a b",
         "bytes": content,
         "bytearray": bytearray(content),
         "memoryview": memoryview(content),
@@ -329,6 +330,8 @@ REFUSED: list[tuple[Callable[[str], Any], list[str]]] = [
     (lambda _: "http://user:secret@127.0.0.1:1/x.png", ["cannot be fetched"]),
     (lambda _: "https://", ["cannot be fetched"]),
     (lambda _: "http://[::/x", ["cannot be fetched"]),
+    (lambda _: "http://ä..b/x", ["cannot be fetched"]),
+    (lambda _: "s3://bucket/x.png", ["s3://bucket/x.png", "http:// and https://"]),
     (lambda _: io.StringIO("text"), ["binary mode"]),
     (lambda _: _closed_file(), ["cannot be read", "closed"]),
     (lambda _: _closed_pillow(), ["Pillow image", "open it again"]),

@@ -187,7 +187,8 @@ def _questions(body: ConceptBody) -> list[tuple[Request, list[int]]]:
             prompts.append(prompt.text or "")
             continue
         boxes = [box.xyxy() for box in prompt.boxes]
-        prompts.append({"text": prompt.text or None, "boxes": boxes, "box_labels": prompt.box_labels})
+        text, labels = prompt.text or None, prompt.box_labels
+        prompts.append({"text": text, "boxes": boxes, "box_labels": labels})
     request = Request.from_inputs(prompts=prompts, thresholds=thresholds)
     return [(request, list(range(len(prompts))))]
 
