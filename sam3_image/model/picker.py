@@ -40,7 +40,7 @@ OFF, ON, MOST = np.float32(-10), np.float32(10), np.float32(32)
 
 # Cells of the patch grid, over all targets of one pass of the mask decoder. On a CPU larger passes
 # fall out of its caches; on a GPU 64 targets at full size take about 3 GB in bfloat16.
-CPU_PASS_CELLS = 16 * 24**2
+CPU_PASS_CELLS = 10 * 24**2
 GPU_PASS_CELLS = 64 * 72**2
 
 
