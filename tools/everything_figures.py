@@ -3,7 +3,7 @@
 .venv/bin/python -m tools.everything_figures scenes [FIRST LAST] [--refine]
 .venv/bin/python -m tools.everything_figures crowds
 .venv/bin/python -m tools.everything_figures empty
-.venv/bin/python -m tools.everything_figures beside 640x480|4000x3000 ours|theirs [PASS]
+.venv/bin/python -m tools.everything_figures beside 640x480|4000x3000 ours|theirs [POINTS [PASS]]
 .venv/bin/python -m tools.everything_figures clicks
 .venv/bin/python -m tools.everything_figures several
 .venv/bin/python -m tools.everything_figures again
@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ import sam3_image
 from sam3_image.masks import Mask
 from tests.helpers.cog_server import REPOSITORY
 from tests.helpers.large_scenes import crowd
+from tests.helpers.peak_memory import status
 from tests.helpers.second_scenes import Drawn, arranged, random_picture
 from tests.http.test_prompts_http import central
 
@@ -117,14 +117,10 @@ def empty() -> None:
     print(f"20 empty images: {sum(found)} answers")
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def beside(size: str, who: str, points: str = "16") -> None:
+def beside(size: str, who: str, side: str = "32", points: str = "16") -> None:
     """Time, memory and F1 of ours or of transformers' pipeline, same weights and thresholds.
 
-    points: decoded in one pass of the pipeline; ours has its own.
+    side: points along each side. points: decoded in one pass of the pipeline; ours has its own.
     """
     width, height = map(int, size.split("x"))
     image, drawn = arranged(
@@ -136,23 +132,24 @@ def beside(size: str, who: str, points: str = "16") -> None:
 
         def answer() -> Sequence[Mask]:
             sam._model.forget()  # type: ignore[union-attr]
-            return list(sam.everything(image, points_per_side=SIDE).iter_masks())
+            return list(sam.everything(image, points_per_side=int(side)).iter_masks())
     else:
-        answer = _pipeline(image, int(points))
-    before = _peak()
-    begin = time.perf_counter()
+        answer = _pipeline(image, int(side), int(points))
+    before = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    begin, used = time.perf_counter(), time.process_time()
     masks = answer()
-    seconds = time.perf_counter() - begin
+    seconds, used = time.perf_counter() - begin, time.process_time() - used
     score = Score()
     score.count(masks, drawn)
     print(
-        f"{who}, {size}, {SIDE}×{SIDE} points: {seconds:.2f} s, peak {_peak():.0f} MB "
-        f"({before:.0f} before), {score}",
+        f"{who}, {size}, {side}×{side} points: {used:.1f} s of one core, {seconds:.1f} s "
+        f"by the clock, {(status('VmHWM') - before) / 1e6:.0f} MB, {score}",
         flush=True,
     )
 
 
-def _pipeline(image: Pillow.Image, points: int) -> Callable[[], Sequence[Mask]]:
+def _pipeline(image: Pillow.Image, side: int, points: int) -> Callable[[], Sequence[Mask]]:
     from transformers import pipeline
 
     from sam3_image.model import EVERYTHING_THRESHOLD
@@ -165,7 +162,7 @@ def _pipeline(image: Pillow.Image, points: int) -> Callable[[], Sequence[Mask]]:
         found = generate(
             image,
             points_per_batch=points,
-            points_per_crop=SIDE,
+            points_per_crop=side,
             pred_iou_thresh=EVERYTHING_THRESHOLD,
             stability_score_thresh=STABLE,
             stability_score_offset=STABILITY_OFFSET,
@@ -281,7 +278,7 @@ def full_size(keep: str, side: str = "8") -> None:
         f"full size, random weights, {model.placement}: encoder {encoded - begin:.1f} s; "
         f"{int(side) ** 2} points in {len(seconds)} passes of {passes}, median "
         f"{np.median(seconds):.3f} s a pass; {total:.1f} s in all, {len(found)} masks, "
-        f"peak {_peak():.0f} MB; 32×32 points are {-(-1024 // passes)} passes"
+        f"peak {status('VmHWM') / 1e6:.0f} MB; 32×32 points are {-(-1024 // passes)} passes"
     )
 
 

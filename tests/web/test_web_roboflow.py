@@ -303,7 +303,7 @@ def image_of(path: Path) -> dict[str, Any]:
 
 
 def test_without_a_prompt_every_object_is_segmented(sdk: Sdk) -> None:
-    answer = sdk.call(VISUAL, SHAPES, format="rle")
+    answer = sdk.call(VISUAL, SHAPES, mask_input_format="rle")
     assert len(answer["predictions"]) >= 4
     assert all(decoded(one["masks"]).any() for one in answer["predictions"])
     scores = [one["confidence"] for one in answer["predictions"]]
