@@ -98,7 +98,8 @@ async function answerTo(image, task, signal) {
   const name = question.name();
   await sent(image, signal);
   const cut = task === "concept" ? { threshold: answer.floor } : {};
-  const { annotations, scores, metrics } = await api.segment(image.id, { ...inputs, ...cut }, signal);
+  const { annotations, scores, metrics } = await api.segment(
+    image.id, { ...inputs, ...cut }, task === "visual", signal);
   answer.metrics = metrics;
   answer.instances = numbered(annotations.instances, scores, nextTone(state, task));
   if (task === "visual") {
