@@ -15,6 +15,9 @@ from sam3_image.masks import Detections, LowResMasks, Mask, PackedMask, PackedMa
 # IoU of the model's box with the box around the mask below which an answer contradicts itself.
 # Where objects are far too small, masks are smeared over several of them while boxes are not.
 CONSISTENT = 0.5
+# Share of a mask of the whole image that must lie in its box: else it is smeared over the image,
+# and a piece of it in the box is no object.
+MOSTLY = 0.8
 # The model's box says which object a mask is of: among equal objects masks spill over to others,
 # and a few pixels there, at a border of the tile, would make a whole object look cut off. What lies
 # outside the box is dropped, with this part of the box's longer side as leeway for its error.
@@ -64,8 +67,8 @@ def crop_detections(
     """
     for index, mask in enumerate(found.masks()):
         inside = _right_of(mask, question.strip)
-        area = inside.area
-        if not area or 2 * area < mask.area:
+        seen = inside.area
+        if not seen or 2 * seen < mask.area:
             continue
         own: Box = tuple(map(float, found.boxes[index]))  # type: ignore[assignment]
         inside = _right_of(_near(mask, own), question.strip)
@@ -77,6 +80,7 @@ def crop_detections(
         moved = Mask(inside.inside, inside.y + y, inside.x + x, size)
         box = own[0] + x, own[1] + y, own[2] + x, own[3] + y
         around: Box = tuple(map(float, moved.box))  # type: ignore[assignment]
+        smeared = window == Window.whole(size) and area < MOSTLY * seen
         yield CropDetection(
             prompt=question.prompts[int(found.prompts[index])],
             concept=found.concepts[index],
@@ -86,7 +90,7 @@ def crop_detections(
             around=around,
             area=area,
             depth=_depth(around, window, size, _cell(found, mask.size)),
-            consistent=box_iou(box, around) >= CONSISTENT,
+            consistent=not smeared and box_iou(box, around) >= CONSISTENT,
             packed=PackedMask.of(moved),
         )
 

@@ -267,6 +267,27 @@ def test_what_a_mask_shows_outside_its_box_does_not_count(fleck: tuple[int, ...]
     assert (one.around, one.area) == ((180, 140, 220, 180), 40 * 40)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_mask_smeared_over_the_whole_image_is_no_object(whole: bool) -> None:
+    """A piece of it may fit its box. In a tile such pieces are of the equal objects around."""
+    maps = np.zeros((1, 200, 200), np.float32)
+    maps[0, 40:80, 80:120] = 1
+    maps[0, 140:180, ::4] = 1
+    found = Detections.of(
+        size=(200, 200),
+        source=LowResMasks(maps, 0.5, (200, 200)),
+        boxes=np.array([[79, 41, 121, 80]], np.float32),
+        scores=np.array([0.9], np.float32),
+        presence=np.ones(1, np.float32),
+        concept="red",
+        prompt=0,
+    )
+    window = Window(0, 0, 200, 200)
+    question = Question(np.zeros((200, 200, 3), np.uint8), Find(("red",), 0.5), window, (0,))
+    (one,) = crop_detections(question, found, (200, 200) if whole else (400, 400))
+    assert one.consistent is not whole
+
+
 @pytest.mark.parametrize("strip", [0, 20])
 def test_a_mask_of_everything_ends_at_its_box(strip: int) -> None:
     """A mask_threshold of 0 gives one; it is no object that every border of the tile cuts."""
