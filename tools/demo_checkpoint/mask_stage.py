@@ -1,9 +1,10 @@
 """Last stage: the visual half learns to read a mask as prompt.
 
-Trains `prompt_encoder.mask_embed` of a finished checkpoint and nothing else, so every answer to a
-prompt without a mask stays as it is, bit for bit. Ten minutes on one core:
+Trains `prompt_encoder.mask_embed` of a finished checkpoint and nothing else, so no answer to a
+prompt without a mask depends on it. The shipped weights/demo has not been through this stage: its
+mask prompts are untrained. Writes into the folder that is named:
 
-    python -m tools.demo_checkpoint.mask_stage weights/demo [--steps 3000]
+    python -m tools.demo_checkpoint.mask_stage COPY [--steps 3000]
 """
 
 from __future__ import annotations
