@@ -138,7 +138,7 @@ class AsyncSegmentation:
 
 
 def image_id(data: bytes, value_range: str = "auto") -> str:
-    """The id of an image: its digest in 32 hexadecimal digits, after that of its range of values."""
+    """The id of an image: 32 hexadecimal digits of its file, after 8 of a range of values."""
     id = hashlib.sha256(data).hexdigest()[:32]
     if value_range == "auto":
         return id
