@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
@@ -318,8 +318,19 @@ def load(
             named[f"SAM3_{name.upper()}"] = value
         elif value is not None:
             raise InputError(f"{name} is {shown(value)}; give its name as a text.")
-    settings = Settings.from_environment({**os.environ, **named})
-    return Sam(settings)
+    try:
+        return Sam(Settings.from_environment({**os.environ, **named}))
+    except UserError as error:
+        raise type(error)(_of_arguments(str(error), named)) from None
+
+
+def _of_arguments(message: str, named: Iterable[str]) -> str:
+    """A message about variables, as one about the arguments that were given in their place."""
+    for variable in named:
+        if f"{variable} is " in message:
+            message = message.replace("Unset it", "Leave it out")
+        message = message.replace(f"{variable} is ", f"{variable[5:].lower()} is ")
+    return message
 
 
 def _concepts(concepts: Any) -> dict[str, Any]:
