@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 import anyio.to_thread
 from starlette.datastructures import UploadFile
@@ -22,8 +23,7 @@ from sam3_image.web import MAX_PARTS, from_base64, image_id
 KEPT = re.compile(
     r"/(?:v1/predictions|v1/files|v2/job/async|api/ai/queue|api/ai/results|api/pictures)/(\w+)"
 )
-KEY = re.compile(r"[0-9a-f]{32}$")  # at the end of every id
-IMAGE_ID = re.compile(r"(?:[0-9a-f]{8}_)?[0-9a-f]{32}")
+KEY = re.compile(r"[0-9a-f]{32}$")  # an image's id, or the end of another id
 # Where clients put the image, in JSON and in forms, and the names that they give to images.
 IMAGES = ("picture", "image", "input_image", "input")
 FORM_IMAGES = ("image", "input", "content")
@@ -58,16 +58,18 @@ async def route_of(scope: Scope, path: str, body: bytes) -> Route:
         return Route(None, (), repeatable)
     if headers.get("content-type", "").startswith("multipart/form-data"):
         return Route(await _form_key(scope, body), (), repeatable)
-    key, others = await anyio.to_thread.run_sync(_body_key, body)
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+    value_range = query.get("value_range", ["auto"])[-1]  # is part of the id of an uploaded image
+    key, others = await anyio.to_thread.run_sync(_body_key, body, value_range)
     return Route(key, tuple(id for id in others if _key_in(id) != key), repeatable)
 
 
-def _body_key(body: bytes) -> tuple[str | None, list[str]]:
+def _body_key(body: bytes, value_range: str) -> tuple[str | None, list[str]]:
     """The key of a body that is JSON or an image file, and the ids of other images in it."""
     try:
         values = json.loads(body)
     except (ValueError, RecursionError):
-        return image_id(body), []
+        return image_id(body, value_range), []
     if not isinstance(values, Mapping):
         return None, []
     inputs = [one for one in (values.get("inputs"), values.get("input")) if isinstance(one, dict)]
@@ -107,7 +109,7 @@ def _id_in(value: Any) -> str | None:
     """The id of something kept, where that is an image's id or the address of an uploaded file."""
     if not isinstance(value, str) or len(value) > 2000:
         return None
-    if IMAGE_ID.fullmatch(value):
+    if KEY.fullmatch(value):
         return value
     found = KEPT.search(value)
     return found[1] if found and _key_in(found[1]) else None

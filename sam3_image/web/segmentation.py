@@ -138,8 +138,8 @@ class AsyncSegmentation:
 
 
 def image_id(data: bytes, value_range: str = "auto") -> str:
-    """The id of an image: 32 hexadecimal digits of its file, after 8 of a range of values."""
-    id = hashlib.sha256(data).hexdigest()[:32]
-    if value_range == "auto":
-        return id
-    return f"{hashlib.sha256(value_range.encode()).hexdigest()[:8]}_{id}"
+    """The id of an image: the digest of its file and how it is read, 32 hexadecimal digits."""
+    digest = hashlib.sha256(data)
+    if value_range != "auto":
+        digest.update(f"\0{value_range}".encode())
+    return digest.hexdigest()[:32]

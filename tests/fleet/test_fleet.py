@@ -28,9 +28,11 @@ OTHER = image_id(b"another image")
 BOUNDARY = "7f3a"
 
 
-def route(path: str, body: bytes = b"", method: str = "POST", content_type: str = "") -> Route:
+def route(address: str, body: bytes = b"", method: str = "POST", content_type: str = "") -> Route:
     headers = [(b"content-type", content_type.encode())]
+    path, _, query = address.partition("?")
     scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    scope["query_string"] = query.encode()
     return asyncio.run(route_of(scope, path, body))
 
 
@@ -65,6 +67,8 @@ def test_the_image_of_a_form(name: str) -> None:
 
 def test_an_image_that_is_the_body() -> None:
     assert route("/api/pictures", SHAPES).key == KEY
+    ranged = route("/api/pictures?value_range=0%2C255", SHAPES)
+    assert ranged.key == image_id(SHAPES, "0,255") != KEY
 
 
 def test_names_and_addresses_have_keys_of_their_own() -> None:
