@@ -17,7 +17,7 @@ from sam3_image.settings import JSON, Settings
 
 
 class Predictor(BasePredictor):
-    """SAM 3: find every instance of a concept, or pick the object under a point or box."""
+    """SAM 3: find every instance of a concept, pick the object that a prompt shows, or all."""
 
     def setup(self) -> None:
         """Load the weights onto the device; fails with one line that says what to do."""
@@ -46,7 +46,10 @@ class Predictor(BasePredictor):
             max_length=500,
         ),
         threshold: float = Input(
-            default=0.5, ge=0.0, le=1.0, description="Keep instances with a score above this"
+            default=0.5,
+            ge=0.0,
+            le=1.0,
+            description="Keep instances with a score above this; for task everything the default is 0.65",
         ),
         save_overlay: bool = Input(
             default=False, description="Add the overlay picture to the ZIP file"
@@ -69,8 +72,8 @@ class Predictor(BasePredictor):
         ),
         task: str = Input(
             default="concept",
-            choices=["concept", "visual"],
-            description="concept finds every instance of a text or of exemplar boxes; visual picks the object under points or a box",
+            choices=["concept", "visual", "everything"],
+            description="concept finds every instance of a text or of exemplar boxes; visual picks the object that points, a box or a mask show; everything finds all objects, unprompted",
         ),
         prompts: Optional[List[str]] = Input(
             default=None, description="Up to 16 concepts in one request, instead of prompt"
@@ -89,11 +92,21 @@ class Predictor(BasePredictor):
         ),
         points: Optional[str] = Input(
             default=None,
-            description="JSON, [[x,y],...] in pixels of the upright image, all on one object; visual only",
+            description="JSON, [[x,y],...] in pixels of the upright image, all on one object; or [[[x,y],...],...], one object per list. visual only",
         ),
         point_labels: Optional[str] = Input(
             default=None,
-            description="JSON, one label per point: 1 on the object, 0 off it. Default: all 1",
+            description="JSON, one label per point, nested as they are: 1 on the object, 0 off it. Default: all 1",
+        ),
+        mask_image: Optional[Path] = Input(
+            default=None,
+            description="visual: an image of any size, stretched over image, that is white on the object, as a rough mask of it; alone or with points and a box",
+        ),
+        points_per_side: int = Input(
+            default=32,
+            ge=1,
+            le=256,
+            description="everything: points of the grid along each side; more find smaller objects",
         ),
         multimask_output: bool = Input(
             default=False,
@@ -210,6 +223,8 @@ class Predictor(BasePredictor):
                 box_labels=box_labels,
                 points=points,
                 point_labels=point_labels,
+                mask_image=mask_image,
+                points_per_side=points_per_side,
                 multimask_output=multimask_output,
                 mask_threshold=mask_threshold,
                 nms_iou_threshold=nms_iou_threshold,
@@ -233,6 +248,8 @@ class Predictor(BasePredictor):
             path = require_download(image)
             if reference_image is not None:
                 require_download(reference_image, "reference_image")
+            if mask_image is not None:
+                require_download(mask_image, "mask_image")
             result = await self.service.submit_file(path, request)
         for name, value in result.metrics.items():
             self.record_metric(name, value)

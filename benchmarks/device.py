@@ -20,7 +20,9 @@ from benchmarks.measure import Spread, timed
 from benchmarks.table import Row
 from benchmarks.whole import CONCEPTS, Setup, quiet
 from sam3_image.decode import Limits, open_image
-from sam3_image.model import Find, ModelInput
+from sam3_image.model import Everything, Find, ModelInput
+from sam3_image.model.everything import TURN_POINTS
+from sam3_image.model.picker import targets_in_pass
 from sam3_image.request import Request
 from sam3_image.serving import Service
 
@@ -28,6 +30,7 @@ SECTION = "Model and predictions on the device (random weights unless said other
 WARM_UP, ROUNDS = 3, 20
 REQUEST_SIZES = (1, 4, 16)
 BATCHES = (1, 2, 4, 8)  # pictures in one pass of the encoder
+POINTS = 32  # along each side, for everything
 MIXED = 100
 PREDICTIONS = (((768, 1024), 5), ((3000, 4000), 20))
 
@@ -44,6 +47,7 @@ def rows(setup: Setup, scratch: Path, rounds: int = ROUNDS) -> list[Row]:
     found += _model_alone(setup, service, theirs, rounds)
     found += _throughput(setup, service, rounds)
     found += _batches(setup, service, rounds)
+    found += _everything(service, rounds)
     found += _predictions(setup, service, theirs, scratch, rounds)
     del theirs
     found += _memory(setup, service, scratch)
@@ -223,3 +227,25 @@ def mixed(setup: Setup, service: Service, scratch: Path, count: int) -> None:
         request = Request.from_inputs(**inputs, save_overlay=number % 3 == 0)
         with quiet():
             service.run(photo, request)
+
+
+def _everything(service: Service, rounds: int) -> list[Row]:
+    """Time the grid of points of `task=everything` on an image that is encoded."""
+    segmenter = service._segmenter
+    placement = segmenter.placement
+    side = segmenter.side(100)
+    features = segmenter.encode(segmenter.prepare(pictures.photo(side, side, seed=3), side))
+    # Turns of a request hold whole passes, but for a device that takes more points at a time.
+    points = min(targets_in_pass(features, placement), TURN_POINTS)
+    passes = POINTS**2 // TURN_POINTS * -(-TURN_POINTS // points)
+    seconds = []
+    for number in range(WARM_UP + max(1, rounds // 4)):
+        one = timed(partial(segmenter.segment, features, Everything(POINTS)), placement.device)
+        if number >= WARM_UP:
+            seconds.append(one)
+    name = f"everything, {POINTS}×{POINTS} points, image encoded"
+    each = [one / passes for one in seconds]
+    return [
+        _row(name, None, seconds),
+        _row(f"everything, one of {passes} passes of {points} points", None, each),
+    ]

@@ -55,14 +55,17 @@ NOTEBOOK_ROWS = 20  # instances in the table beside it
 class Instance:
     """One instance of an image.
 
-    score: 0 to 1. *find*: of the concept; *pick*: the estimated IoU of the mask.
+    score: 0 to 1. *find*: of the concept; *pick* and *everything*: the estimated IoU of the mask.
     box: x0, y0, x1, y1 in pixels of the upright image. Of the model for *find*, around the mask
-        for *pick*.
-    concept: the text that found it, "example" for exemplars alone, "object" for *pick*.
+        for *pick* and *everything*.
+    concept: the text that found it, "example" for exemplars alone, "object" for *pick* and
+        *everything*.
     prompt: the index of the concept, or of the object to pick, in the request.
     presence: 0 to 1, how surely the concept is in the image at all.
     candidate: *pick* with multimask_output: which of the model's candidates it is; else 0.
     region: its mask as the smallest region that can hold it.
+    logits: *pick*: (h, w) float32, the model's own logits of the mask, which spans the image; else
+        None.
     """
 
     score: float
@@ -72,6 +75,7 @@ class Instance:
     presence: float
     candidate: int
     region: Mask = field(repr=False)
+    logits: NDArray[np.float32] | None = field(default=None, repr=False)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -346,6 +350,7 @@ class Instances:
             presence=float(found.presence[index]),
             candidate=int(found.candidates[index]),
             region=found.mask(index),
+            logits=None if found.logits is None else found.logits[index],
         )
 
     def _taken(self, indices: NDArray[np.integer]) -> Instances:

@@ -13,17 +13,25 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3_image.crops import CropModel, CropRunner, Exemplar, count, find_in_crops, refine
+from sam3_image.crops import (
+    CropModel,
+    CropRunner,
+    Exemplar,
+    count,
+    everything_in_tiles,
+    find_in_crops,
+    refine,
+)
 from sam3_image.decode import Image
 from sam3_image.errors import shown
 from sam3_image.instances import Instances
 from sam3_image.masks import Detections
-from sam3_image.model import Find, Pick
+from sam3_image.model import Everything, Find, Pick
 from sam3_image.report import Report
 from sam3_image.request import Request
 
 if TYPE_CHECKING:
-    from sam3_image.model import Placement
+    from sam3_image.model import MaskPrompt, Placement, Task
 
 # So near the most instances of one concept that the model can give, some may be missing.
 CROWDED = 0.9
@@ -45,11 +53,13 @@ def segment(
     model: PipelineModel,
     report: Report | None = None,
     reference: Image | None = None,
+    mask: MaskPrompt | None = None,
 ) -> Instances:
     """The instances that `request` asks for in `image`, best score first.
 
-    report: takes the log, the progress over tiles, and metrics (seconds of each stage).
-    reference: the decoded `reference_image` of a request that has one.
+    report: takes the log, the progress over tiles and points, and metrics (seconds of each stage).
+    reference: the decoded `reference_image` of a request that has one; mask: what `Request.mask`
+    gives for one that has a `mask_image`.
 
     Raises InputError for coordinates outside the image and for texts that the model cannot read.
     """
@@ -57,6 +67,8 @@ def segment(
     prompts, crops = request.prompts, request.crops
     side = model.side(prompts.input_size_percent)
     task = request.task(image.size)
+    if isinstance(task, Pick) and mask is not None:
+        task = task.with_mask(mask)
     height, width = image.size
     report.say(
         "Image: %d×%d %s, encoded at %d×%d on %s",
@@ -68,6 +80,8 @@ def segment(
     runner = CropRunner(model, side, prompts.mask_threshold)
     if isinstance(task, Find) and (crops.tile_size is not None or reference is not None):
         found = _find_in_crops(image, request, task, runner, model.queries, report, reference)
+    elif isinstance(task, Everything) and crops.tile_size is not None:
+        found = _everything_in_tiles(image, task, runner, crops.tile_size, report)
     else:
         found = _whole_image(image, task, runner, model.queries, report)
     if isinstance(task, Find):
@@ -85,7 +99,7 @@ def segment(
 
 
 def _whole_image(
-    image: Image, task: Find | Pick, runner: CropRunner, queries: int, report: Report
+    image: Image, task: Task, runner: CropRunner, queries: int, report: Report
 ) -> Detections:
     with report.stage("encode"):
         side = runner.side
@@ -96,7 +110,10 @@ def _whole_image(
         report.say("Encoder skipped: this image was encoded before")
     report.metrics["encoder_cached"] = int(features.cached)
     with report.stage(task.name):
-        found = runner.model.segment(features, task, runner.mask_threshold)
+        progress = report.progress if isinstance(task, Everything) else None
+        found = runner.model.segment(features, task, runner.mask_threshold, progress)
+    if isinstance(task, Everything):
+        report.metrics["points"] = task.points_per_side**2
     if isinstance(task, Find):
         _warn_of_crowd(task, _counts(found, task), queries, report, "", "a tile_size")
     return found
@@ -141,6 +158,25 @@ def _find_in_crops(
     else:
         _warn_of_crowd(task, most, queries, report, " in one tile", "a smaller tile_size")
     return found
+
+
+def _everything_in_tiles(
+    image: Image, task: Everything, runner: CropRunner, tile_size: int, report: Report
+) -> Detections:
+    tiles = count(image.size, tile_size)
+    if tiles == 1:
+        return _whole_image(image, task, runner, 0, report)
+    report.metrics["tiles"] = tiles
+    report.metrics["points"] = (tiles + 1) * task.points_per_side**2
+    report.say("Tiles: %d of %d pixels, and the image as a whole", tiles, tile_size)
+    with report.stage(task.name):
+        return everything_in_tiles(
+            runner,
+            image.pixels,
+            task,
+            tile_size,
+            lambda done, total, found: report.progress(done, total),
+        )
 
 
 def _counts(found: Detections, task: Find) -> NDArray[np.int64]:

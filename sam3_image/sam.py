@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
@@ -16,12 +16,12 @@ from PIL import Image as Pillow
 
 from sam3_image.decode import Limits, open_any, read_input
 from sam3_image.errors import InputError, UserError, shown
-from sam3_image.instances import Instances
+from sam3_image.instances import Instance, Instances
 from sam3_image.model import WeightsSource, load_segmenter
 from sam3_image.output import Output
 from sam3_image.pipeline import segment
 from sam3_image.report import Report
-from sam3_image.request import Request
+from sam3_image.request import EVERYTHING, Request
 from sam3_image.serving import MemoryBudget, within_memory
 from sam3_image.settings import Settings
 
@@ -42,7 +42,7 @@ CLOSED = "This model was closed; load it again with sam3_image.load()."
 
 
 class Sam:
-    """A loaded model; `find` and `pick` may be called from several threads at once.
+    """A loaded model; its methods may be called from several threads at once.
 
     An image is a path, an http(s) address, the bytes of an image file, a binary file object, a
     Pillow image, a NumPy array of uint8 (height, width), (height, width, 3) RGB or (height, width,
@@ -85,7 +85,8 @@ class Sam:
         """Every instance of one or more concepts in an image, or in each image of a list.
 
         concepts: a text, or up to 16; None to search by exemplar boxes alone. `prompt="…"` and
-            `prompts=[…]` mean the same.
+            `prompts=[…]` mean the same. An entry of a list may be {"text": …, "boxes": …,
+            "box_labels": …}, with exemplars of its own and perhaps without a text.
         options: inputs of `predict()` with the same names: boxes (n, 4) xyxy exemplars,
             box_labels (n,) 1 or 0, threshold, mask_threshold, nms_iou_threshold, max_instances,
             input_size_percent and others; docs/python.md lists them. Boxes and labels may be
@@ -116,6 +117,7 @@ class Sam:
         point_labels: Any = None,
         boxes: Any = None,
         multimask_output: bool = False,
+        mask: Any = None,
         **options: Any,
     ) -> Instances: ...
 
@@ -127,6 +129,7 @@ class Sam:
         point_labels: Any = None,
         boxes: Any = None,
         multimask_output: bool = False,
+        mask: Any = None,
         **options: Any,
     ) -> list[Instances]: ...
 
@@ -137,18 +140,28 @@ class Sam:
         point_labels: Any = None,
         boxes: Any = None,
         multimask_output: bool = False,
+        mask: Any = None,
         **options: Any,
     ) -> Instances | list[Instances]:
-        """The one object under points and/or in a box, or one object for each of several boxes.
+        """The one object that points, a box and/or a mask show, or several objects.
 
-        points: (n, 2) x, y in pixels, all of one object. point_labels: (n,) 1 or True on it, 0 or
-            False off it; None for all on it. boxes: (n, 4) xyxy. Lists, NumPy arrays or torch
-            tensors.
+        points: (n, 2) x, y in pixels, all of one object; a list of such lists is several objects.
+        point_labels: (n,) 1 or True on the object, 0 or False off it, nested as the points are;
+            None for all on it.
+        boxes: (n, 4) xyxy; without points, several boxes are several objects. Lists, NumPy arrays
+            or torch tensors.
+        mask: an `Instance` of an earlier answer about this image, to correct it or to click on, or
+            a bool array of any shape (height, width) that spans the image.
         multimask_output: three candidates of each object, best first, instead of one.
-        options: mask_threshold, input_size_percent, max_instances and others of `predict()`.
+        options: mask_threshold, input_size_percent, max_instances, mask_image and others of
+            `predict()`.
 
         Raises InputError for what is not accepted, ImageError for an image that cannot be used.
         """
+        if mask is not None:
+            if options.get("mask_image") is not None:
+                raise InputError("mask and mask_image were both given; give one of them.")
+            options["mask_image"] = _mask(mask)
         text = next(
             (options[name] for name in ("prompt", "prompts", "concepts") if options.get(name)),
             points if _is_text(points) else None,
@@ -165,6 +178,23 @@ class Sam:
             multimask_output=multimask_output or None,
         )
         return self._answer(image, "visual", options)
+
+    @overload
+    def everything(self, image: ImageInput, **options: Any) -> Instances: ...
+
+    @overload
+    def everything(self, image: list[Any] | tuple[Any, ...], **options: Any) -> list[Instances]: ...
+
+    def everything(self, image: Any, **options: Any) -> Instances | list[Instances]:
+        """Every object of an image, or of each image of a list, without a prompt.
+
+        Their concept is "object", their score the IoU that the model estimates for the mask.
+        options: inputs of `predict()` with the same names: points_per_side, threshold, tile_size,
+            refine, min_area, max_instances and others.
+
+        Raises InputError for what is not accepted, ImageError for an image that cannot be used.
+        """
+        return self._answer(image, EVERYTHING, options)
 
     def close(self) -> None:
         """Free the model; a call in another thread ends first, those that wait are refused."""
@@ -192,7 +222,8 @@ class Sam:
     ) -> Instances | list[Instances]:
         if "task" in options:
             raise InputError(
-                "task is said by the method: call find for 'concept', pick for 'visual'."
+                "task is said by the method: call find for 'concept', pick for 'visual', "
+                "everything for 'everything'."
             )
         given = {}
         for name, value in options.items():
@@ -208,6 +239,10 @@ class Sam:
                 "reference_image",
                 given.get("value_range", "auto"),
             )
+        mask = given.get("mask_image")
+        is_read = isinstance(mask, dict) or (isinstance(mask, np.ndarray) and mask.ndim == 2)
+        if mask is not None and not is_read:
+            given["mask_image"] = read_input(mask, self._limits, "mask_image", "auto")
         request = Request.from_inputs(task=task, **given)
         if isinstance(image, list | tuple):
             return [
@@ -228,15 +263,22 @@ class Sam:
                 claim.take,
                 value_range,
             )
-            if request.crops.tile_size is not None:
-                request.crops.check_size(decoded.size, self._settings.max_tiles)
+            if request.crops.tile_size is not None or request.prompts.task == EVERYTHING:
+                request.check_work(
+                    decoded.size, self._settings.max_tiles, self._settings.max_points
+                )
             reference = request.crops.reference_image
             if reference is not None:
                 reference = open_any(reference, self._limits, claim.take, value_range)
+            mask = None
+            if request.prompts.mask_image is not None:
+                mask = request.mask(
+                    decoded.size, lambda given: open_any(given, self._limits, claim.take)
+                )
             with self._lock:
                 if self._model is None:  # while this call waited
                     raise UserError(CLOSED)
-                answer = partial(segment, decoded, request, model, Report(), reference)
+                answer = partial(segment, decoded, request, model, Report(), reference, mask)
                 return within_memory(answer, model.forget, tries=2)
 
 
@@ -276,8 +318,19 @@ def load(
             named[f"SAM3_{name.upper()}"] = value
         elif value is not None:
             raise InputError(f"{name} is {shown(value)}; give its name as a text.")
-    settings = Settings.from_environment({**os.environ, **named})
-    return Sam(settings)
+    try:
+        return Sam(Settings.from_environment({**os.environ, **named}))
+    except UserError as error:
+        raise type(error)(_of_arguments(str(error), named)) from None
+
+
+def _of_arguments(message: str, named: Iterable[str]) -> str:
+    """A message about variables, as one about the arguments that were given in their place."""
+    for variable in named:
+        if f"{variable} is " in message:
+            message = message.replace("Unset it", "Leave it out")
+        message = message.replace(f"{variable} is ", f"{variable[5:].lower()} is ")
+    return message
 
 
 def _concepts(concepts: Any) -> dict[str, Any]:
@@ -285,12 +338,27 @@ def _concepts(concepts: Any) -> dict[str, Any]:
     if isinstance(concepts, str):
         return {"prompt": str(concepts)}  # NumPy has texts of its own
     entries = concepts.tolist() if isinstance(concepts, np.ndarray) else concepts
-    if not isinstance(entries, list | tuple) or not all(isinstance(one, str) for one in entries):
+    known = isinstance(entries, list | tuple) and all(isinstance(e, str | dict) for e in entries)
+    if not known:
         raise InputError(
             f"concepts is {shown(concepts)}; give a text or a list of texts (exemplars go into "
             "boxes=…; to pick an object by points or boxes call pick)."
         )
-    return {"prompts": [str(text) for text in entries]}
+    return {"prompts": [one if isinstance(one, dict) else str(one) for one in entries]}
+
+
+def _mask(mask: Any) -> NDArray[np.bool_] | NDArray[np.float32]:
+    """What the model reads of a mask: the logits of an answer, or bool (height, width)."""
+    if isinstance(mask, Instance):
+        return mask.mask if mask.logits is None else mask.logits
+    values = mask.cpu().numpy() if isinstance(mask, torch.Tensor) else mask
+    if not isinstance(values, np.ndarray) or values.dtype != bool or values.ndim != 2:
+        kind = f"of {values.dtype}, {values.shape}" if isinstance(values, np.ndarray) else ""
+        raise InputError(
+            f"mask is {kind or shown(mask)}; give an instance, such as found[0], or a bool array "
+            "(height, width). For a file or an image give mask_image."
+        )
+    return values
 
 
 def _is_text(points: Any) -> bool:
@@ -300,17 +368,19 @@ def _is_text(points: Any) -> bool:
     return isinstance(points, str) and not points.lstrip().startswith("[")
 
 
-def _plain(name: str, value: Any, depth: int = 3) -> Any:
+def _plain(name: str, value: Any, depth: int = 4) -> Any:
     """The same value in lists and numbers of Python, where it holds arrays, tensors or scalars.
 
     Booleans among labels become 1 and 0. Images are left as they are.
     """
-    if name == "reference_image":
+    if name in ("reference_image", "mask_image"):
         return value
     if isinstance(value, np.ndarray | np.generic | torch.Tensor):
         value = value.tolist()
     if isinstance(value, list | tuple) and depth:
         return [_plain(name, one, depth - 1) for one in value]
+    if isinstance(value, dict):
+        return {key: _plain(str(key), one) for key, one in value.items()}
     if isinstance(value, bool) and name in ("point_labels", "box_labels"):
         return int(value)
     return value

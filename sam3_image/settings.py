@@ -19,6 +19,7 @@ MAX_PIXELS = 120_000_000
 MAX_SIDE = 32_767  # pixels; OpenCV's drawing stops being exact beyond a signed 16-bit coordinate
 MAX_BYTES = 256 * 1024 * 1024
 MAX_TILES = 400  # so that one request does not occupy the model for minutes
+MAX_POINTS = 65_536  # for the same reason: 64 grids of 32×32
 KEPT_FEATURES = 512 << 20  # bytes: four to eight images at full size
 
 # No variable raises a limit beyond this: sizes then still fit everyone's signed 32-bit integers.
@@ -53,7 +54,7 @@ class Settings:
     compatibility: SAM3_REFERENCE, whose SAM 3 to answer as; empty for the default.
     token: HF_TOKEN, to fetch gated weights with.
     max_pixels, max_side, max_bytes: what an image file may measure at most.
-    max_tiles: how many tiles one request may ask for.
+    max_tiles, max_points: how many tiles, and points of `task=everything`, one request may ask for.
     kept_features: bytes on the device for features of images that may be asked about again.
     log_format: SAM3_LOG_FORMAT, one of `LOG_FORMATS`.
     """
@@ -67,6 +68,7 @@ class Settings:
     max_side: int = MAX_SIDE
     max_bytes: int = MAX_BYTES
     max_tiles: int = MAX_TILES
+    max_points: int = MAX_POINTS
     kept_features: int = KEPT_FEATURES
     log_format: str = TEXT
 
@@ -84,6 +86,7 @@ class Settings:
             max_side=number("SAM3_MAX_SIDE", MAX_SIDE),
             max_bytes=number("SAM3_MAX_BYTES", MAX_BYTES),
             max_tiles=number("SAM3_MAX_TILES", MAX_TILES),
+            max_points=number("SAM3_MAX_POINTS", MAX_POINTS),
             log_format=_log_format(text("SAM3_LOG_FORMAT")),
         )
 

@@ -28,7 +28,7 @@ from sam3_image.batch.schema import VERSION
 from sam3_image.batch.sources import ImageSource
 from sam3_image.batch.storage import WORK, ResultFolder
 from sam3_image.errors import InputError, UserError, shown
-from sam3_image.model import WeightsSource, locate
+from sam3_image.model import EVERYTHING_THRESHOLD, WeightsSource, locate
 from sam3_image.settings import Settings
 
 DONE, WITH_ERRORS, REFUSED, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -40,6 +40,7 @@ DECIDING = (
     "SAM3_MAX_SIDE",
     "SAM3_MAX_BYTES",
     "SAM3_MAX_TILES",
+    "SAM3_MAX_POINTS",
 )
 
 
@@ -150,13 +151,16 @@ def _pool(job: BatchJob, wanted: Any) -> WorkerPool:
 
 def _check_prompts(inputs: Mapping[str, Any], items: Iterable[Item]) -> None:
     """Raise InputError unless it is said for every image what to find."""
+    if inputs.get("task") == "everything":
+        return
     if any(inputs.get(name) is not None for name in ("prompt", "prompts", "reference_image")):
         return
     without = next((item.uri for item in items if not item.prompts), None)
     if without is not None:
         raise InputError(
             f"there is nothing to look for in {shown(without, 200)}: give --prompts TEXT …, or a "
-            "--reference-image with --reference-boxes, or a list with a column 'prompts'"
+            "--reference-image with --reference-boxes, --task everything, or a list with a column "
+            "'prompts'"
         )
 
 
@@ -165,7 +169,10 @@ def _request_lines(inputs: Mapping[str, Any], weights: Path, is_demo: bool) -> l
     prompts = inputs.get("prompts") or [inputs[name] for name in ("prompt",) if inputs.get(name)]
     known = options.inputs()
     parts = [f"prompts: {', '.join(map(repr, prompts)) or 'those of the list or the reference'}"]
-    parts += [f"threshold: {inputs.get('threshold', known['threshold'].default)}"]
+    default = known["threshold"].default
+    if inputs.get("task") == "everything":
+        parts, default = [], EVERYTHING_THRESHOLD
+    parts += [f"threshold: {inputs.get('threshold', default)}"]
     parts += [
         f"{name}: {shown(value)}"
         for name, value in inputs.items()

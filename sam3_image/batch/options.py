@@ -19,13 +19,20 @@ from sam3_image.request import Request
 from sam3_image.settings import Settings
 from sam3_image.shipped import command
 
-# Boxes and points lie in one image, and a task that needs them goes with them.
-OF_ONE_IMAGE = ("task", "boxes", "box_labels", "points", "point_labels", "multimask_output")
+# Boxes, points and masks lie in one image, and so does what task='visual' asks about.
+OF_ONE_IMAGE = (
+    "boxes",
+    "box_labels",
+    "points",
+    "point_labels",
+    "mask_image",
+    "multimask_output",
+)
 RAY_HERE = "local"
 
 
 def inputs() -> dict[str, Any]:
-    """Return the inputs of a request that a job takes, by name."""
+    """The inputs of a request that a job takes, by name."""
     return {
         name: field
         for name, field in Request.inputs().items()
@@ -46,6 +53,11 @@ def check(given: Mapping[str, Any]) -> None:
                 f"{name} says how one image's file looks; a job writes Parquet, and with --format "
                 f"also one of {', '.join(export.NAMES[1:])}."
             )
+    if given.get("task") == "visual":
+        raise InputError(
+            "task is 'visual', which picks an object of one image and cannot be given for many; "
+            "give 'concept' or 'everything'."
+        )
     Request.from_inputs(**given)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import json
 import os
 import re
 import sys
@@ -209,24 +210,35 @@ class OutputTarget:
 def _request(inputs: Mapping[str, Any], target: OutputTarget, settings: Settings) -> Request:
     """The checked request; the ending of the file says what the options do not."""
     given = dict(inputs)
-    if given.get("reference_image") is not None:
-        (text,) = _matching(str(given["reference_image"]))[:1]
-        given["reference_image"] = ImageArgument(text, "").read(settings)
+    for name in ("reference_image", "mask_image"):
+        value = given.get(name)
+        if isinstance(value, str) and value.startswith("{"):  # run lengths, which only masks have
+            given[name] = _run_lengths(name, value)
+        elif value is not None:
+            (text,) = _matching(str(value))[:1]
+            given[name] = ImageArgument(text, "").read(settings)
     if target.file is None:
         return Request.from_inputs(**given)
     output = {name: given.pop(name) for name in Output.model_fields if name in given}
     return replace(Request.from_inputs(**given), output=output_for(target.file, output))
 
 
+def _run_lengths(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{name} is {shown(text)}, which is not valid JSON ({error}).") from None
+
+
 class _Bar:
-    """A bar of the tiles on stderr, where that is a terminal."""
+    """A bar of the tiles or points on stderr, where that is a terminal."""
 
     def __init__(self) -> None:
         self._bar: tqdm[NoReturn] | None = None
 
     def __call__(self, done: int, total: int) -> None:
         """Show that so many tiles of so many are done."""
-        self._bar = self._bar or tqdm(total=total, desc="Tiles", file=sys.stderr, disable=None)
+        self._bar = self._bar or tqdm(total=total, desc="Looks", file=sys.stderr, disable=None)
         self._bar.update(done - self._bar.n)
         if done == total:
             self._bar.close()

@@ -3,6 +3,7 @@
 They ask the model often and merge its answers; they do not change it.
 """
 
+from sam3_image.crops.everything import everything_in_tiles
 from sam3_image.crops.find import find_in_crops
 from sam3_image.crops.options import CropOptions
 from sam3_image.crops.reference import Exemplar
@@ -16,6 +17,7 @@ __all__ = [
     "CropRunner",
     "Exemplar",
     "count",
+    "everything_in_tiles",
     "find_in_crops",
     "refine",
 ]

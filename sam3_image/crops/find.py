@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sam3_image.crops.detection import crop_detections, detections
 from sam3_image.crops.reference import Exemplar, Exemplars
-from sam3_image.crops.runner import CropRunner
+from sam3_image.crops.runner import CropRunner, Question
 from sam3_image.crops.tiles import TileDone, Tiles
 from sam3_image.crops.windows import Window, count
 from sam3_image.masks import Detections
@@ -39,10 +39,16 @@ def find_in_crops(
         for box, label in zip(request.boxes, request.labels, strict=True)
     ]
     exemplars = Exemplars(own, references)
+
+    def ask(window: Window, prompts: Sequence[int]) -> Question:
+        concepts = [request.concepts[index] for index in prompts]
+        thresholds = [request.thresholds[index] for index in prompts]
+        return exemplars.question(pixels, window, concepts, thresholds, prompts)
+
     if tile_size is not None and count(size, tile_size) > 1:
-        return Tiles(runner, pixels, request, exemplars, tile_size).find(tile_done)
-    window, prompts = Window.whole(size), range(len(request.concepts))
-    question = exemplars.question(pixels, window, request.concepts, request.thresholds, prompts)
+        number = len(request.concepts)
+        return Tiles(runner, size, number, ask, ask, tile_size).find(tile_done)
+    question = ask(Window.whole(size), range(len(request.concepts)))
     found = runner.overview(question)
     tile_done(1, 1, found)
     return (

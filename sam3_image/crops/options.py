@@ -75,11 +75,22 @@ class CropOptions(Options):
 
     def check_with(self, prompts: Prompts) -> None:
         """Raise InputError where these inputs and the prompts do not go together."""
+        if prompts.task == "everything" and self.reference_image is not None:
+            raise InputError(
+                "reference_image goes with task='concept', which finds what looks like something; "
+                "task='everything' finds all objects."
+            )
+        own = any(isinstance(entry, dict) for entry in prompts.prompts or ())
+        if own and (self.tile_size is not None or self.reference_image is not None):
+            raise InputError(
+                "boxes of single entries of prompts do not go with tile_size and reference_image; "
+                "give the same boxes for all prompts, or ask for one prompt at a time."
+            )
         if prompts.task != "visual":
             return
         if self.tile_size is not None:
             raise InputError(
-                "tile_size goes with task='concept', which looks for objects everywhere; "
+                "tile_size goes with task='concept' and task='everything', which look everywhere; "
                 "task='visual' knows where its objects are: give refine for finer edges."
             )
         if self.reference_image is not None:
@@ -105,5 +116,5 @@ class CropOptions(Options):
         )
 
     def references(self, size: tuple[int, int]) -> Sequence[Box]:
-        """Return the reference's boxes; `size` is its (height, width). Raises InputError."""
+        """The reference's boxes; `size` is its (height, width). Raises InputError."""
         return fit_boxes("reference_boxes", self._boxes, size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sam3_image.crops.windows import Window
 from sam3_image.masks import Detections
-from sam3_image.model import Find, Pick
+from sam3_image.model import Task
 
 Pixels = NDArray[np.uint8]
 
@@ -23,11 +23,12 @@ class Question:
 
     pixels: (h, w, 3) uint8 RGB: the window, right of `strip` columns that show something else.
     request: in coordinates of these pixels.
-    prompts: for each concept or target of `request` its index in the request as a whole.
+    prompts: for each concept or target of `request` its index in the request as a whole; (0,) for
+        everything.
     """
 
     pixels: Pixels
-    request: Find | Pick
+    request: Task
     window: Window
     prompts: Sequence[int]
     strip: int = 0
@@ -48,7 +49,13 @@ class CropModel(Protocol):
     def encode_all(self, crops: Sequence[Any]) -> Sequence[Any]:
         """Features of at most `batch(side)` crops, not kept."""
 
-    def segment(self, features: Any, task: Find | Pick, mask_threshold: float) -> Detections:
+    def segment(
+        self,
+        features: Any,
+        task: Task,
+        mask_threshold: float,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Detections:
         """The instances that are asked for, in pixels of what was encoded."""
 
     def batch(self, side: int) -> int:

@@ -1,4 +1,4 @@
-"""find in an image that is too large for one look: tiles, the whole, and closer looks.
+"""find and everything in an image that is too large for one look: tiles, the whole, closer looks.
 
 Every tile is asked like an image of its own. What is longer than the tiles' overlap may lie whole
 in none of them; it comes from the look at the whole image, or from a closer look at a square
@@ -10,22 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sam3_image.crops.detection import CropDetection, crop_detections, detections, hull, longer
 from sam3_image.crops.merge import groups, merge, same, unique
-from sam3_image.crops.reference import Exemplars
 from sam3_image.crops.runner import CropRunner, Question
 from sam3_image.crops.windows import Box, Window, around, grid
 from sam3_image.masks import Detections
-from sam3_image.model import Find
 
 # A closer look at an object that the look cuts again is widened, at most so often.
 ROUNDS = 3
 
 # Called after each tile: how many are done, how many there are, and what was found in this one.
 TileDone = Callable[[int, int, Detections], None]
+# What to ask about a window of the image for some of the prompts.
+Ask = Callable[[Window, Sequence[int]], Question]
 
 
 @dataclass(frozen=True)
@@ -44,33 +41,29 @@ class _Target:
 class Tiles:
     """An image, what to find in it, and how to cut it.
 
-    pixels: (H, W, 3) uint8 RGB. request: in pixels of the image.
-    exemplars: what the objects look like, shown beside each part that does not hold it.
+    image_size: (height, width) in pixels. prompts: how many there are.
+    ask: for the whole image and for tiles; ask_again: for closer looks.
     tile_size: side of the tiles in pixels.
     """
 
     runner: CropRunner
-    pixels: NDArray[np.uint8]
-    request: Find
-    exemplars: Exemplars
+    image_size: tuple[int, int]
+    prompts: int
+    ask: Ask
+    ask_again: Ask
     tile_size: int
 
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """(height, width) of the image."""
-        return self.pixels.shape[0], self.pixels.shape[1]
-
     def find(self, tile_done: TileDone) -> Detections:
-        """Return each object once and whole, with its best score; best first.
+        """Each object once and whole, with its best score; best first.
 
         tile_done: see `TileDone`.
         """
-        everything = range(len(self.request.concepts))
-        whole = self._question(Window.whole(self.image_size), everything)
+        everything = range(self.prompts)
+        whole = self.ask(Window.whole(self.image_size), everything)
         overview = list(crop_detections(whole, self.runner.overview(whole), self.image_size))
         windows = grid(self.image_size, self.tile_size)
         tiles: list[CropDetection] = []
-        asked = (self._question(window, everything) for window in windows)
+        asked = (self.ask(window, everything) for window in windows)
         for done, (question, found) in enumerate(self.runner.look(asked), start=1):
             tiles += crop_detections(question, found, self.image_size)
             tile_done(done, len(windows), found)
@@ -89,13 +82,13 @@ class Tiles:
         return detections([one for own in each for one in own], self.image_size)
 
     def _closer(self, targets: Sequence[_Target]) -> list[CropDetection]:
-        """Look at a square around each target; returns what that shows of it.
+        """What a look at a square around each target shows of it.
 
         Where it shows nothing, pieces are dropped, and what the overview saw whole remains.
         """
         found = []
         for _ in range(ROUNDS):
-            questions = (self._question(self._window(own), [own.one.prompt]) for own in targets)
+            questions = (self.ask_again(self._window(own), [own.one.prompt]) for own in targets)
             cut = []
             for own, (question, answer) in zip(targets, self.runner.look(questions), strict=True):
                 again = [
@@ -112,13 +105,8 @@ class Tiles:
         return found + [own.first for own in targets if own.first.whole]
 
     def _window(self, target: _Target) -> Window:
-        """Return a square in which the object takes half the side at most, or of a tile's size."""
+        """A square in which the object takes half the side at most, or of a tile's size."""
         return around(target.box, max(self.tile_size, 2 * longer(target.box)), self.image_size)
-
-    def _question(self, window: Window, prompts: Sequence[int]) -> Question:
-        concepts = [self.request.concepts[index] for index in prompts]
-        thresholds = [self.request.thresholds[index] for index in prompts]
-        return self.exemplars.question(self.pixels, window, concepts, thresholds, prompts)
 
 
 def _of(instances: Iterable[CropDetection], prompt: int) -> Iterator[CropDetection]:

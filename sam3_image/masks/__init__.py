@@ -4,7 +4,13 @@
 """
 
 from sam3_image.masks import nms, polygons, rle
-from sam3_image.masks.detections import Detections, LowResMasks, PackedMask, PackedMasks
+from sam3_image.masks.detections import (
+    Detections,
+    LowResMasks,
+    PackedMask,
+    PackedMasks,
+    logit,
+)
 from sam3_image.masks.mask import Mask
 from sam3_image.masks.selection import Selection
 
@@ -15,6 +21,7 @@ __all__ = [
     "PackedMask",
     "PackedMasks",
     "Selection",
+    "logit",
     "nms",
     "polygons",
     "rle",

@@ -167,6 +167,8 @@ class Detections:
     candidates: (N,) int64, for *pick* the index of the candidate mask, else 0.
     prompts: (N,) int64, the index of the prompt (concept, or object to pick) in the request.
     best: *find*: by prompt the best score there was, be it below the threshold.
+    logits: *pick*: (N, h, w) float32, the model's own logits of each mask, for the next request
+        about the object; else None.
     """
 
     size: tuple[int, int]
@@ -178,6 +180,7 @@ class Detections:
     candidates: NDArray[np.int64]
     prompts: NDArray[np.int64]
     best: Mapping[int, float] = field(default_factory=dict)
+    logits: NDArray[np.float32] | None = None
 
     @classmethod
     def of(
@@ -192,6 +195,7 @@ class Detections:
         prompt: int | NDArray[np.int64],
         candidates: NDArray[np.int64] | None = None,
         best: Mapping[int, float] | None = None,
+        logits: NDArray[np.float32] | None = None,
     ) -> Detections:
         """Detections of one concept, in the order given.
 
@@ -208,6 +212,7 @@ class Detections:
             candidates=np.zeros(count, dtype=np.int64) if candidates is None else candidates,
             prompts=np.broadcast_to(np.asarray(prompt, dtype=np.int64), (count,)),
             best=best or {},
+            logits=logits,
         )
 
     @classmethod
@@ -226,6 +231,7 @@ class Detections:
             candidates=np.concatenate([part.candidates for part in parts]),
             prompts=np.concatenate([part.prompts for part in parts]),
             best={key: value for part in parts for key, value in part.best.items()},
+            logits=_joined_logits(parts),
         )
 
     def __len__(self) -> int:
@@ -251,6 +257,7 @@ class Detections:
             concepts=tuple(map(self.concepts.__getitem__, chosen.tolist())),
             candidates=self.candidates[chosen],
             prompts=self.prompts[chosen],
+            logits=None if self.logits is None else self.logits[chosen],
         )
 
     def sorted(self) -> Detections:
@@ -261,3 +268,11 @@ class Detections:
         """Return the same instances with `boxes` drawn tightly around their masks."""
         boxes = [mask.box for mask in self.masks()]
         return replace(self, boxes=np.array(boxes, dtype=np.float32).reshape(len(self), 4))
+
+
+def _joined_logits(parts: Sequence[Detections]) -> NDArray[np.float32] | None:
+    """All logits, if every part has them in one shape; else None."""
+    found = [part.logits for part in parts if part.logits is not None]
+    if len(found) < len(parts) or len({logits.shape[1:] for logits in found}) != 1:
+        return None
+    return np.concatenate(found)

@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     from sam3_image.model.finder import Finder
     from sam3_image.model.geometry import Box, Point, fit_boxes, read_boxes
     from sam3_image.model.load import load_segmenter
-    from sam3_image.model.prompts import MAX_PROMPTS, VISUAL, Find, Pick, Prompts, Target
+    from sam3_image.model.prompts import (
+        EVERYTHING_THRESHOLD,
+        MAX_PROMPTS,
+        VISUAL,
+        Everything,
+        Find,
+        MaskPrompt,
+        Pick,
+        Prompts,
+        Target,
+        Task,
+    )
     from sam3_image.model.segmenter import CacheBudget, Segmenter, merged
     from sam3_image.model.weights.checkpoint import Checkpoint
     from sam3_image.model.weights.convert import convert
@@ -29,10 +40,13 @@ _MODULES = {
     "Box": "geometry",
     "Checkpoint": "weights.checkpoint",
     "DEFAULT_COMPATIBILITY": "compatibility",
+    "EVERYTHING_THRESHOLD": "prompts",
+    "Everything": "prompts",
     "Features": "encoder",
     "Find": "prompts",
     "Finder": "finder",
     "MAX_PROMPTS": "prompts",
+    "MaskPrompt": "prompts",
     "Pick": "prompts",
     "Placement": "device",
     "Point": "geometry",
@@ -43,6 +57,7 @@ _MODULES = {
     "WeightsSource": "weights.source",
     "ModelInput": "encoder",
     "Target": "prompts",
+    "Task": "prompts",
     "VISUAL": "prompts",
     "convert": "weights.convert",
     "download": "weights.download",
@@ -58,15 +73,18 @@ _MODULES = {
 
 __all__ = [
     "DEFAULT_COMPATIBILITY",
+    "EVERYTHING_THRESHOLD",
     "MAX_PROMPTS",
     "VISUAL",
     "Box",
     "CacheBudget",
     "Checkpoint",
     "Compatibility",
+    "Everything",
     "Features",
     "Find",
     "Finder",
+    "MaskPrompt",
     "ModelInput",
     "Pick",
     "Placement",
@@ -74,6 +92,7 @@ __all__ = [
     "Prompts",
     "Segmenter",
     "Target",
+    "Task",
     "WeightsLoader",
     "WeightsSource",
     "convert",

@@ -106,6 +106,12 @@ class Placement:
         return f"{self.device} in {_name(self.dtype)}{products}"
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that a GPU can still give this process: nobody's, and those that torch keeps unused."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
+
+
 def missing_gpu(settings: Settings) -> str | None:
     """Why the model would compute on the CPU although this torch was built for a GPU, as one line.
 
@@ -125,12 +131,6 @@ def missing_gpu(settings: Settings) -> str | None:
         f"driver of the {series} series or newer, and a container needs --gpus all; or set "
         "SAM3_DEVICE=cpu to compute on the CPU."
     )
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that a GPU can still give this process: nobody's, and those that torch keeps unused."""
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + unused
 
 
 def _speeds(processor: Processor) -> dict[str, bool]:

@@ -46,7 +46,7 @@ class Finder:
     def steps(
         self, features: Features, request: Find, mask_threshold: float
     ) -> list[Callable[[], Detections]]:
-        """Return calls, each of which computes a few concepts' instances above the threshold.
+        """Calls, each of which computes a few concepts' instances above the threshold.
 
         request.thresholds: the score to exceed, for each concept; the score is
         sigmoid(logit) · sigmoid(presence).
@@ -54,6 +54,12 @@ class Finder:
         upsampled as `reference.upsample_logits` says; boxes are xyxy in pixels, not clipped.
         """
         steps: list[Callable[[], Detections]] = []
+        for index, one in enumerate(request.each):
+            own = replace(request, boxes=one.boxes, labels=one.labels)
+            chunk = range(index, index + 1)
+            steps.append(partial(self._chunk, features, own, chunk, mask_threshold))
+        if steps:
+            return steps
         for start in range(0, len(request.concepts), CHUNK):
             chunk = range(len(request.concepts))[start : start + CHUNK]
             steps.append(partial(self._chunk, features, request, chunk, mask_threshold))

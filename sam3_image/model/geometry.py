@@ -28,13 +28,15 @@ MAX_JSON = 20_000
 BOXES_FORM = "[[x0, y0, x1, y1], …]"
 POINTS_FORM = "[[x, y], …]"
 LABELS_FORM = "[1, 0, …]"
+NESTED_LABELS_FORM = "[[1, 0, …], …]"
 THRESHOLDS_FORM = "[0.5, 0.3, …]"
 
 
 def read_boxes(name: str, value: object) -> tuple[Box, ...]:
-    """Return boxes xyxy from JSON `[[x0,y0,x1,y1],…]`, a list or an array; not fitted yet.
+    """Boxes xyxy from JSON `[[x0,y0,x1,y1],…]`, a list or an array; not fitted yet.
 
-    Raises InputError: bad JSON, wrong nesting, not finite, x1 ≤ x0 or y1 ≤ y0, none or over 64.
+    Raises InputError for bad JSON, wrong nesting, numbers that are not finite, x1 ≤ x0 or
+    y1 ≤ y0, and for no box or more than 64.
     """
     boxes: list[Box] = []
     for index, (x0, y0, x1, y1) in enumerate(_rows(name, value, 4, BOXES_FORM)):
@@ -48,18 +50,58 @@ def read_boxes(name: str, value: object) -> tuple[Box, ...]:
 
 
 def read_points(name: str, value: object) -> tuple[Point, ...]:
-    """Return points from JSON `[[x,y],…]`, a list or an array; not fitted yet.
+    """Points from JSON `[[x,y],…]`, a list or an array; not fitted yet.
 
-    Raises InputError: bad JSON, wrong nesting, not finite, none or over 64.
+    Raises InputError for bad JSON, wrong nesting, numbers that are not finite, and for no point or
+    more than 64.
     """
     return tuple((x, y) for x, y in _rows(name, value, 2, POINTS_FORM))
 
 
+def read_objects(
+    name: str, value: object, labels_name: str, labels: object
+) -> tuple[tuple[tuple[Point, ...], tuple[int, ...]], ...]:
+    """The points of each object, with their labels, from a flat or a nested list.
+
+    `[[x, y], …]` are points of one object, `[[[x, y], …], …]` those of several; labels are nested
+    alike, or None for all 1. Raises InputError as `read_points` and `read_labels` do, where the
+    labels are nested otherwise, and for an object without a point on it.
+    """
+    entries = _entries(name, value, POINTS_FORM)
+    if not _is_nested(entries):
+        return (_read_object(name, entries, labels_name, labels),)
+    each: list[Any] = [None] * len(entries)
+    if labels is not None:
+        each = _entries(labels_name, labels, NESTED_LABELS_FORM)
+        if len(each) != len(entries) or not all(isinstance(one, list | tuple) for one in each):
+            raise InputError(
+                f"{labels_name} is {shown(labels)}, and {name} has {len(entries)} objects; give a "
+                f"list of labels for each of them: {NESTED_LABELS_FORM}."
+            )
+    return tuple(
+        _read_object(f"{name}[{index}]", points, f"{labels_name}[{index}]", own)
+        for index, (points, own) in enumerate(zip(entries, each, strict=True))
+    )
+
+
+def _read_object(
+    name: str, points: object, labels_name: str, labels: object
+) -> tuple[tuple[Point, ...], tuple[int, ...]]:
+    read = read_points(name, points)
+    return read, read_labels(labels_name, labels, len(read), name)
+
+
+def _is_nested(entries: list[Any]) -> bool:
+    """Whether these are lists of points, not points: decided by the first entry."""
+    first = entries[0]
+    return isinstance(first, list | tuple) and bool(first) and isinstance(first[0], list | tuple)
+
+
 def read_labels(name: str, value: object, count: int, of: str) -> tuple[int, ...]:
-    """Return one label 0 or 1 for each of the `count` boxes or points; all 1 for None.
+    """One label 0 or 1 for each of the `count` boxes or points; all 1 for None.
 
     of: the name of the input that the labels belong to.
-    Raises InputError: bad JSON, another value than 0 or 1, another number than `count`.
+    Raises InputError for bad JSON, for values other than 0 and 1, and unless there are `count`.
     """
     if value is None:
         return (1,) * count
@@ -79,7 +121,7 @@ def read_labels(name: str, value: object, count: int, of: str) -> tuple[int, ...
 def read_thresholds(name: str, value: object, count: int, of: str) -> tuple[float, ...]:
     """One number from 0 to 1 for each of the `count` entries of `of`, from JSON or a list.
 
-    Raises InputError: bad JSON, another value, another number than `count`.
+    Raises InputError for bad JSON, for other values, and unless there are `count`.
     """
     numbers = _entries(name, value, THRESHOLDS_FORM)
     for index, number in enumerate(numbers):
@@ -101,7 +143,7 @@ def fit_boxes(name: str, boxes: Sequence[Box], size: tuple[int, int]) -> tuple[B
 
 
 def fit_points(name: str, points: Sequence[Point], size: tuple[int, int]) -> tuple[Point, ...]:
-    """Return the points, all with 0 ≤ x ≤ width and 0 ≤ y ≤ height of `size` (height, width).
+    """The points, all with 0 ≤ x ≤ width and 0 ≤ y ≤ height of `size` (height, width).
 
     Raises InputError for a point outside the image.
     """
@@ -129,7 +171,7 @@ def _fitted(name: str, box: Box, size: tuple[int, int]) -> Box:
 
 
 def _rows(name: str, value: object, length: int, form: str) -> list[list[float]]:
-    """Return rows of `length` finite numbers."""
+    """Rows of `length` finite numbers."""
     rows = _entries(name, value, form)
     for index, row in enumerate(rows):
         where = f"{name}[{index}]"
@@ -156,7 +198,7 @@ def _is_finite(number: float) -> bool:
 
 
 def _entries(name: str, value: object, form: str) -> list[Any]:
-    """Return the entries of a JSON text, a list, a tuple or an array: 1 to 64 of them."""
+    """The entries of a JSON text, a list, a tuple or an array: 1 to 64 of them."""
     if isinstance(value, np.ndarray):
         data = value.tolist()
     elif isinstance(value, str):

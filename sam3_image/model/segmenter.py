@@ -1,9 +1,9 @@
 """Segmenter: encode an image once, then find concepts or pick objects in it.
 
-`find` is transformers' `Sam3Model`, `pick` its `Sam3TrackerModel`, both on one backbone and with
-the results of their own post-processing. They are called so that the answers are those of Meta's
-own SAM 3, unless transformers' are asked for: see `reference.py`. Above this file nobody knows
-transformers.
+`find` is transformers' `Sam3Model`, `pick` and `everything` its `Sam3TrackerModel`, both on one
+backbone and with the results of their own post-processing. They are called so that the answers are
+those of Meta's own SAM 3, unless transformers' are asked for: see `compatibility.py`. Above this
+file nobody knows transformers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sam3_image.model.compatibility import DEFAULT_COMPATIBILITY, Compatibility
 from sam3_image.model.device import Placement
 from sam3_image.model.encoder import Encoder, Features, ModelInput
 from sam3_image.model.parts import Parts
-from sam3_image.model.prompts import TASKS, VISUAL, Find, Pick, Target
+from sam3_image.model.prompts import TASKS, VISUAL, Find, Pick, Target, Task
 from sam3_image.model.texts import Texts
 from sam3_image.model.transfer import to_host
 from sam3_image.model.weights.checkpoint import Checkpoint
@@ -98,19 +98,27 @@ class Segmenter:
         return self._encoder.encode_all(crops)
 
     def segment(
-        self, features: Features, task: Find | Pick, mask_threshold: float = 0.5
+        self,
+        features: Features,
+        task: Task,
+        mask_threshold: float = 0.5,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Detections:
         """The instances that the task asks for, best score first.
 
         mask_threshold: probability above which a pixel belongs to a mask.
+        progress: called after each of several steps with how many are done, and their number.
         """
-        found = []
-        for step in self.steps(features, task, mask_threshold):
+        found: list[Detections] = []
+        steps = self.steps(features, task, mask_threshold)
+        for step in steps:
             found.append(step())
+            if progress is not None:
+                progress(len(found), len(steps))
         return merged(found, task)
 
     def steps(
-        self, features: Features, task: Find | Pick, mask_threshold: float = 0.5
+        self, features: Features, task: Task, mask_threshold: float = 0.5
     ) -> list[Callable[[], Detections]]:
         """The device's part of `segment` in steps of bounded work, for `merged` to put together.
 
@@ -119,8 +127,8 @@ class Segmenter:
         head = self._heads[type(task)]
         if head is None:
             raise CheckpointError(
-                "These weights have no part for task='visual' and refine; use a checkpoint laid "
-                "out as facebook/sam3, or task='concept' without refine."
+                "These weights have no part for task='visual', task='everything' and refine; use "
+                "a checkpoint laid out as facebook/sam3, or task='concept' without refine."
             )
         return head.steps(features, task, mask_threshold)
 
@@ -166,9 +174,9 @@ class Segmenter:
             return False
 
 
-def merged(found: Sequence[Detections], task: Find | Pick) -> Detections:
+def merged(found: Sequence[Detections], task: Task) -> Detections:
     """The host's part of `Segmenter.segment`: all that the steps found, best score first."""
     all_found = Detections.joined(found)
-    if isinstance(task, Pick):  # the model gives boxes for a find only
+    if not isinstance(task, Find):  # the model gives boxes for a find only
         all_found = all_found.with_mask_boxes()
     return all_found.sorted()

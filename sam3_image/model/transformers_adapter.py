@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -98,29 +99,22 @@ def with_no_memory(tracker: Any, levels: tuple[torch.Tensor, ...]) -> tuple[torc
 def decode_masks(
     tracker: Any,
     levels: tuple[torch.Tensor, ...],
-    points: torch.Tensor | None,
-    labels: torch.Tensor | None,
-    boxes: torch.Tensor | None,
+    sparse: torch.Tensor,
+    dense: torch.Tensor,
     multimask: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mask logits (1, N, M, h, w), IoU estimates (1, N, M) and object logits (1, N, 1).
 
     For N targets with M candidates each. `Sam3TrackerModel` itself takes prompts for its full
     resolution only, and makes the features anew where they are not given in its own form.
-    points: (1, N, p, 2), labels: (1, N, p), boxes: (1, N, 4) xyxy, in pixels of the encoder's input
-    at full resolution, float32; None where there are none.
+    sparse, dense: the targets as `embed_prompts` gives them.
     """
     low, middle, high = levels
-    sparse, dense = tracker.prompt_encoder(
-        input_points=points, input_labels=labels, input_boxes=boxes, input_masks=None
-    )
-    height, width = high.shape[-2:]
     logits, scores, _, presence = tracker.mask_decoder(
         image_embeddings=high,
         image_positional_embeddings=_cell_positions(tracker, high),
         sparse_prompt_embeddings=sparse,
-        # Without a mask prompt all its vectors are equal, so a part serves any resolution.
-        dense_prompt_embeddings=dense[..., :height, :width].to(high.dtype),
+        dense_prompt_embeddings=dense,
         multimask_output=multimask,
         high_resolution_features=[
             tracker.mask_decoder.conv_s0(low),
@@ -128,6 +122,95 @@ def decode_masks(
         ],
     )
     return logits, scores, presence
+
+
+def embed_prompts(
+    tracker: Any,
+    high: torch.Tensor,
+    points: torch.Tensor | None,
+    labels: torch.Tensor | None,
+    boxes: torch.Tensor | None,
+    logits: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The embeddings of N targets: sparse (1, N, t, C) and dense (1, C, h, w), for `decode_masks`.
+
+    high: the lowest feature level, (1, C, h, w).
+    points: (1, N, p, 2), labels: (1, N, p), boxes: (1, N, 4) xyxy, in pixels of the encoder's input
+    at full resolution, float32; None where there are none.
+    logits: (1, 1, 4·h, 4·w), the mask prompt of a single target, or None.
+    """
+    if logits is not None:
+        logits = logits.to(high.dtype)
+    sparse, dense = tracker.prompt_encoder(
+        input_points=points, input_labels=labels, input_boxes=boxes, input_masks=logits
+    )
+    if sparse is None:  # a mask alone
+        sparse = high.new_empty((1, 1, 0, high.shape[1]))
+    height, width = high.shape[-2:]
+    # Without a mask prompt all its vectors are equal, so a part serves any resolution.
+    return sparse, dense[..., :height, :width].to(high.dtype)
+
+
+@dataclass(frozen=True)
+class DecodedPoints:
+    """The mask decoder after its transformer, for N points, before it makes any mask.
+
+    scores: IoU estimates (N, 3). presence: object logits (N,).
+    tokens: (N, 3, C) of the candidates. cells: (N, C, h, w).
+    """
+
+    scores: torch.Tensor
+    presence: torch.Tensor
+    tokens: torch.Tensor
+    cells: torch.Tensor
+
+
+def decode_points(tracker: Any, high: torch.Tensor, points: torch.Tensor) -> DecodedPoints:
+    """The first half of `decode_masks` for N single points (N, 2), each an object of its own.
+
+    The estimates of the masks' IoU are known before the masks are, so a caller who keeps a few of
+    many candidates need not compute the rest. high: the lowest feature level.
+    """
+    decoder = tracker.mask_decoder
+    count = len(points)
+    labels = torch.ones((1, count, 1), dtype=torch.long, device=points.device)
+    sparse, dense = embed_prompts(tracker, high, points[None, :, None], labels, None)
+    own = (decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight)
+    tokens = torch.cat([torch.cat(own).expand(1, count, -1, -1), sparse.to(high.dtype)], dim=2)
+    tokens, cells = decoder.transformer(
+        point_embeddings=tokens,
+        image_embeddings=(high + dense).expand(count, -1, -1, -1),
+        image_positional_embeddings=_cell_positions(tracker, high).expand(count, -1, -1, -1),
+        attention_similarity=None,
+        target_embedding=None,
+    )
+    scores = decoder.iou_prediction_head(tokens[0, :, 1])
+    return DecodedPoints(
+        scores=scores[:, 1:],  # the first is of the single mask, which is not asked for
+        presence=decoder.pred_obj_score_head(tokens[0, :, 0])[:, 0],
+        tokens=tokens[0, :, 3 : 2 + decoder.num_mask_tokens],
+        cells=cells.transpose(-1, -2).reshape(count, *high.shape[1:]),
+    )
+
+
+def fine_features(tracker: Any, levels: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """What `candidate_masks` reads of the two finer levels: (1, c, 4·h, 4·w), (1, C, 2·h, 2·w)."""
+    decoder = tracker.mask_decoder
+    return decoder.conv_s0(levels[0]), decoder.conv_s1(levels[1])
+
+
+def candidate_masks(
+    tracker: Any, fine: tuple[torch.Tensor, ...], decoded: DecodedPoints, chosen: torch.Tensor
+) -> torch.Tensor:
+    """The second half of `decode_masks`: logits (n, 3, 4·h, 4·w) of the points `chosen` (n,)."""
+    decoder = tracker.mask_decoder
+    cells = decoder.upscale_conv1(decoded.cells[chosen]) + fine[1]
+    cells = decoder.activation(decoder.upscale_layer_norm(cells))
+    cells = decoder.activation(decoder.upscale_conv2(cells) + fine[0])
+    heads = decoder.output_hypernetworks_mlps[1:]
+    weights = [head(decoded.tokens[chosen, index]) for index, head in enumerate(heads)]
+    logits: torch.Tensor = torch.stack(weights, dim=1) @ cells.flatten(2)
+    return logits.view(len(chosen), len(heads), *cells.shape[2:])
 
 
 def _cell_positions(tracker: Any, level: torch.Tensor) -> torch.Tensor:

@@ -3,8 +3,8 @@
 Decoding, masks, rendering and PNG leave Python's lock, so the requests of several host threads
 overlap with one another and with the device. torch's inference mode belongs to a thread, and the
 caches of features are not made for several, so one thread has both to itself. Each request comes to
-it with one bounded step at a time (an encoder pass, a few concepts, a batch of tiles) and queues
-again for the next one: a long request costs the others its share of the device, and no more.
+it with one bounded step at a time (an encoder pass, a few concepts or points, a batch of tiles) and
+queues again for the next one: a long request costs the others its share of the device, and no more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sam3_image.report import Report
 from sam3_image.serving.memory import within_memory
 
 if TYPE_CHECKING:  # transformers takes seconds, in which a service reads its weights
-    from sam3_image.model import Features, Find, ModelInput, Pick, Segmenter
+    from sam3_image.model import Features, ModelInput, Segmenter, Task
 
 T = TypeVar("T")
 
@@ -255,11 +255,19 @@ class ScheduledModel:
         return self._turn(lambda: self.segmenter.encode_all(crops))
 
     def segment(
-        self, features: Features, task: Find | Pick, mask_threshold: float = 0.5
+        self,
+        features: Features,
+        task: Task,
+        mask_threshold: float = 0.5,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Detections:
         """As `Segmenter.segment`; other requests get their turns between its steps."""
         steps = self.segmenter.steps(features, task, mask_threshold)
-        found = [self._turn(step) for step in steps]
+        found: list[Detections] = []
+        for step in steps:
+            found.append(self._turn(step))
+            if progress is not None:
+                progress(len(found), len(steps))
         self.job.check_canceled()
         return models.merged(found, task)
 

@@ -67,7 +67,7 @@ class Service:
         """
         self.source = WeightsSource.of(settings)
         self._limits = Limits.of(settings)
-        self._max_tiles = settings.max_tiles
+        self._max_tiles, self._max_points = settings.max_tiles, settings.max_points
         self._workspace = Workspace()
         self._segmenter = load_segmenter(settings, Report(say))
         may_hang = self._segmenter.placement.device.type != "cpu"
@@ -235,15 +235,16 @@ class Service:
             image = self._open(source, value_range, claim)
             # Not after minutes of work.
             request.output.check_size(image.size)
-            request.crops.check_size(image.size, self._max_tiles)
+            request.check_work(image.size, self._max_tiles, self._max_points)
         claim.keep(image.size[0] * image.size[1] * WORK_BYTES)
+        promised = claim.bytes
         reference = None
         if request.crops.reference_image is not None:
-            promised = claim.bytes
             reference = self._open(request.crops.reference_image, value_range, claim)
-            claim.keep(promised)
+        mask = request.mask(image.size, lambda given: self._open(given, "auto", claim))
+        claim.keep(promised)
         model = ScheduledModel(self._segmenter, self._device, job)
-        return pipeline.segment(image, request, model, report, reference)
+        return pipeline.segment(image, request, model, report, reference, mask)
 
     def _file(self, path: Path, request: Request, job: Job[FileResult], claim: Claim) -> FileResult:
         report = job.report

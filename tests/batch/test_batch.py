@@ -19,10 +19,11 @@ from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from sam3_image.batch import Segment
+from sam3_image.batch import Segment, options
 from sam3_image.batch.engine import BatchModel
 from sam3_image.batch.job import digest
 from sam3_image.batch.schema import metadata_of
+from sam3_image.errors import InputError
 from sam3_image.request import Request
 from sam3_image.serving import Service
 from sam3_image.settings import Settings
@@ -281,6 +282,16 @@ def test_a_reference_image_is_decoded_once_in_each_worker(
     for _ in range(2):
         assert model.segment(image).annotations("rle") == expected
     assert len(opened) == 2, "the reference and the image"
+
+
+def test_everything_is_found_in_many_images_and_visual_is_refused(pictures: Path) -> None:
+    environment = {"SAM3_WEIGHTS": str(REPOSITORY / "weights/demo"), "SAM3_DEVICE": "cpu"}
+    model = BatchModel({"task": "everything", "points_per_side": 8}, environment)
+    found = model.segment(model.decode(pictures / "0.png"))
+    assert len(found) == 3
+    assert set(found.concepts) == {"object"}
+    with pytest.raises(InputError, match="task is 'visual', which picks an object of one image"):
+        options.check({"task": "visual"})
 
 
 def test_a_limit_says_what_all_would_take(sample: tuple[Path, Run]) -> None:

@@ -26,7 +26,7 @@ EXPECTED: dict[str, np.ndarray] = dict(np.load(DATA / "expected.npz"))
 INPUTS: dict[str, np.ndarray] = dict(np.load(DATA / "inputs.npz"))
 SIZE = 49_408  # entries of CLIP's vocabulary
 # A mask as prompt is not among our inputs.
-PICKS = {name: case for name, case in CASES["tracker"].items() if "mask_input" not in case}
+PICKS = CASES["tracker"]
 
 
 def tokenizer() -> CLIPTokenizer:
@@ -153,6 +153,7 @@ def target(case: dict[str, Any]) -> Target:
         points=tuple((x, y) for x, y in case.get("point_coords", ())),
         labels=tuple(case.get("point_labels", ())),
         box=tuple(case["box"]) if "box" in case else None,
+        mask=EXPECTED[f"tracker.{case['mask_input']}"][0, 0] if "mask_input" in case else None,
     )
 
 
@@ -161,7 +162,7 @@ def _pick(segmenter: Segmenter, case: dict[str, Any]) -> dict[str, np.ndarray]:
     features = _features(segmenter, case["picture"])
     with torch.inference_mode():
         logits, scores, presence = segmenter._heads[Pick]._forward(
-            features, Pick((target(case),), case["multimask_output"])
+            features, [target(case)], case["multimask_output"]
         )
     return {
         "low_res_logits": logits,

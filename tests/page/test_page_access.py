@@ -97,7 +97,7 @@ def test_keys_and_their_list(visit: Visit) -> None:
     keys.press("3")
     visit.expect_mode("object")
     keys.press("4")
-    visit.expect_mode("object")  # this server offers no fourth
+    visit.expect_mode("everything")
     keys.press("1")
     visit.expect_mode("words")
     keys.press("x")

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from sam3_image.model.compatibility import META, TRANSFORMERS, Compatibility
 from sam3_image.model.device import Placement
-from sam3_image.model.picker import _fill_holes
+from sam3_image.model.picker import fill_small_holes
 from sam3_image.model.prompts import Find, Pick
 from sam3_image.model.segmenter import Segmenter
 from sam3_image.model.weights.checkpoint import Checkpoint
@@ -136,7 +136,7 @@ def test_a_hole_is_filled_up_to_256_cells_of_full_size() -> None:
     logits[200:216, 200:216] = -1
     logits[216, 216] = -1  # the 257th, at a corner
     logits[:4, :4] = -1
-    _fill_holes(logits, 0.0)
+    fill_small_holes(logits, 0.0)
     expected = np.ones_like(logits)
     expected[200:216, 200:216] = expected[216, 216] = -1
     expected[100:116, 100:116] = expected[:4, :4] = 10

@@ -533,3 +533,20 @@ def test_closing_while_threads_ask_gives_results_or_one_line(weights: Path) -> N
         sam.close()
     outcomes = {answer.result() for answer in answers}
     assert outcomes == {"True", "This model was closed; load it again with sam3_image.load()."}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"device": "quantum"}, ["device is 'quantum'", "Leave it out"]),
+        ({"dtype": "int3"}, ["dtype is 'int3'", "Leave it out"]),
+        ({"reference": "x"}, ["reference is 'x'", "Leave it out"]),
+    ],
+)
+def test_load_names_the_argument_that_is_wrong(
+    given: dict[str, str], words: list[str], weights: Path
+) -> None:
+    with pytest.raises(sam3_image.UserError) as caught:
+        sam3_image.load(weights, **given)
+    assert all(word in str(caught.value) for word in words)
+    assert "SAM3_" not in str(caught.value), "a variable that the caller has not set"

@@ -233,3 +233,39 @@ def test_what_the_page_may_offer_is_what_the_inputs_have(web: WebServer) -> None
     assert {"concept", "visual"} <= set(about["tasks"])
     assert {"coco", "rle", "polygon"} <= set(about["formats"])
     assert "none" not in about["formats"]
+
+
+def test_a_click_goes_on_from_the_answer_before_it(web: WebServer, known: str) -> None:
+    points = [[500, 300], [520, 310]]
+
+    def scores(count: int, clicks_on: bool) -> list[float]:
+        inputs = {"task": "visual", "points": points[:count]}
+        body = {"picture": known, "inputs": inputs, "clicks_on": clicks_on}
+        answer = web.http.post("/api/segment", json=body)
+        assert answer.status_code == 200, answer.text
+        found: list[float] = answer.json()["scores"]
+        return found
+
+    plain = scores(2, clicks_on=False)
+    scores(1, clicks_on=True)
+    assert scores(2, clicks_on=True) != plain
+    assert scores(2, clicks_on=False) == plain
+
+
+def test_run_lengths_correct_an_instance_and_no_other_image(web: WebServer, known: str) -> None:
+    found = ask(web, known, {"prompts": ["star"]}).json()
+    (instance,) = found["annotations"]["instances"]
+    inputs = {"task": "visual", "points": [[500, 300]], "mask_image": instance["rle"]}
+    assert len(ask(web, known, inputs).json()["scores"]) == 1
+    other = {**inputs, "mask_image": {"size": [3, 3], "counts": "09"}}
+    refused = ask(web, known, other)
+    assert refused.status_code == 422
+    assert "send a mask of this image" in refused.text
+
+
+def test_everything_is_offered_and_answered(web: WebServer, known: str) -> None:
+    about = web.http.get("/api/about").json()
+    assert "everything" in about["tasks"]
+    assert about["mask_prompts"] is True
+    answer = ask(web, known, {"task": "everything", "points_per_side": 8})
+    assert len(answer.json()["scores"]) >= 4

@@ -300,3 +300,30 @@ def test_a_body_that_is_not_json(web: WebServer) -> None:
 
 def image_of(path: Path) -> dict[str, Any]:
     return {"image": {"type": "base64", "value": base64.b64encode(path.read_bytes()).decode()}}
+
+
+def test_without_a_prompt_every_object_is_segmented(sdk: Sdk) -> None:
+    answer = sdk.call(VISUAL, SHAPES, mask_input_format="rle")
+    assert len(answer["predictions"]) >= 4
+    assert all(decoded(one["masks"]).any() for one in answer["predictions"])
+    scores = [one["confidence"] for one in answer["predictions"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_logits_are_kept_for_the_next_click(web: WebServer) -> None:
+    """The second click starts from the answer to the first: its score is another one."""
+    clicks = [{"x": 500, "y": 300, "positive": True}, {"x": 520, "y": 310, "positive": True}]
+    image = {"type": "base64", "value": base64.b64encode(SHAPES.read_bytes()).decode()}
+
+    def score(points: list[dict[str, Any]], **flags: bool) -> float:
+        body = {"image": image, "prompts": [{"points": points}], "format": "rle", **flags}
+        answer = web.http.post("/sam3/visual_segment", json=body)
+        assert answer.status_code == 200, answer.text
+        (prediction,) = answer.json()["predictions"]
+        return float(prediction["confidence"])
+
+    plain = score(clicks)
+    assert score(clicks, load_logits_from_cache=True) == plain  # nothing was saved
+    score(clicks[:1], save_logits_to_cache=True)
+    assert score(clicks, load_logits_from_cache=True) != plain
+    assert score(clicks) == plain

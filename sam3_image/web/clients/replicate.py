@@ -31,7 +31,7 @@ MODEL = "local/sam3-image"
 COG_VERSION = "0.14.0"
 CREATED = "2026-01-01T00:00:00Z"
 MAX_WAIT = 60
-REFERENCE = "reference_image"
+OTHER_IMAGES = ("reference_image", "mask_image")
 LONG, SHOWN = 20_000, 40  # characters of an input that are kept, and of one that is cut
 UPLOADED = re.compile(r"/v1/files/([0-9A-Za-z]+)$")
 
@@ -146,25 +146,23 @@ async def _created(
     body: PredictionBody, http: HttpRequest, server: ServerState, model: str
 ) -> ReplicatePrediction:
     image = _url("image", body.input.get("image"))
-    reference = body.input.get(REFERENCE)
     inputs = {name: value for name, value in body.input.items() if name in Request.inputs()}
-    if reference is not None:
-        _url(REFERENCE, reference)
-        inputs[REFERENCE] = b""  # it is fetched later, and the rest is refused before
+    others = {name: inputs[name] for name in OTHER_IMAGES if inputs.get(name) is not None}
+    for name, url in others.items():
+        _url(name, url)
+        inputs[name] = b""  # it is fetched later, and the rest is refused before
     request = Request.from_filled(**inputs)
     if body.webhook is not None:
         server.fetcher.check_url(body.webhook)
 
     async def work() -> list[RenderedFile]:
-        asked = request
-        if reference is not None:
-            examples = await _content(server, reference)
-            asked = Request.from_filled(**{**inputs, REFERENCE: examples})
+        fetched = {name: await _content(server, url) for name, url in others.items()}
+        asked = Request.from_filled(**{**inputs, **fetched}) if fetched else request
         known = await server.segmentation.known_image(await _content(server, image))
         return [await server.segmentation.file(known.image, asked)]
 
     about = {"model": model, "version": body.version or "local", "input": _short(body.input)}
-    held = len(image) + len(reference or "")
+    held = len(image) + sum(map(len, others.values()))
     base = address(http, "")
     follow = None
     if body.webhook is not None:

@@ -34,6 +34,7 @@ from sam3_image.web.clients.roboflow_models import (
     VisualPrompts,
 )
 from sam3_image.web.image_input import from_base64, from_url
+from sam3_image.web.previous import LOGITS, PreviousLogits
 from sam3_image.web.routes import client_router
 from sam3_image.web.segmentation import KnownImage
 from sam3_image.web.state import Server, ServerState
@@ -69,11 +70,14 @@ async def concept_segment(body: ConceptBody, server: Server) -> ConceptAnswer | 
 
 @router.post("/sam3/visual_segment")
 async def visual_segment(body: VisualBody, server: Server) -> VisualAnswer | list[VisualAnswer]:
-    """Pick the one object under each prompt's points or in its box (visual segmentation)."""
+    """The one object under each prompt's points or in its box; every object without a prompt."""
     requests = [
         Request.from_inputs(**_target(prompt), multimask_output=body.multimask_output)
         for prompt in _visual_prompts(body)
     ]
+    if not requests:
+        every = Request.from_inputs(task="everything")
+        return await _each(server, body, lambda known: _everything(server, body, known, every))
     return await _each(server, body, lambda known: _picks(server, body, known, requests))
 
 
@@ -110,12 +114,28 @@ async def _picks(
     server: ServerState, body: VisualBody, known: KnownImage, requests: Sequence[Request]
 ) -> VisualAnswer:
     begin = time.perf_counter()
-    form: Format = "rle" if body.format == "rle" else "polygon"
     predictions = []
+    previous = PreviousLogits(server.store(LOGITS), f"roboflow {known.id}")
     for request in requests:
-        found = await server.segmentation.segment(known.image, request)
-        predictions += (await server.segmentation.call(_predictions, found, form))[:1]
+        asked = previous.applied(request) if body.load_logits_from_cache else request
+        found = await server.segmentation.segment(known.image, asked)
+        if body.save_logits_to_cache:
+            previous.keep(request, found)
+        predictions += (await server.segmentation.call(_predictions, found, _form(body)))[:1]
     return VisualAnswer(predictions=predictions, time=time.perf_counter() - begin)
+
+
+async def _everything(
+    server: ServerState, body: VisualBody, known: KnownImage, request: Request
+) -> VisualAnswer:
+    begin = time.perf_counter()
+    found = await server.segmentation.segment(known.image, request)
+    predictions = await server.segmentation.call(_predictions, found, _form(body))
+    return VisualAnswer(predictions=predictions, time=time.perf_counter() - begin)
+
+
+def _form(body: VisualBody) -> Format:
+    return "rle" if body.format == "rle" else "polygon"
 
 
 async def _embed(server: ServerState, body: ImagesBody, known: KnownImage) -> EmbedAnswer:
@@ -157,31 +177,20 @@ async def _known(server: ServerState, body: ImagesBody, image: SentImage | None)
 
 
 def _questions(body: ConceptBody) -> list[tuple[Request, list[int]]]:
-    """Requests, each with the places of the prompts that it asks.
-
-    Texts without boxes go into one request, which is faster.
-    """
-    together: dict[int, float] = {}  # place of a prompt → threshold
-    questions: list[tuple[Request, list[int]]] = []
-    for index, prompt in enumerate(body.prompts):
-        threshold = body.output_prob_thresh
-        if prompt.output_prob_thresh is not None:
-            threshold = prompt.output_prob_thresh
+    """One request for all prompts, with their places in the answer."""
+    thresholds = []
+    prompts: list[str | dict[str, Any]] = []
+    for prompt in body.prompts:
+        own = prompt.output_prob_thresh
+        thresholds.append(body.output_prob_thresh if own is None else own)
         if not prompt.boxes:
-            together[index] = threshold
+            prompts.append(prompt.text or "")
             continue
-        inputs: dict[str, Any] = {
-            "threshold": threshold,
-            "boxes": [box.xyxy() for box in prompt.boxes],
-            "box_labels": prompt.box_labels,
-            "prompts": [prompt.text] if prompt.text else None,
-        }
-        questions.append((Request.from_inputs(**inputs), [index]))
-    if together:
-        texts = [body.prompts[index].text or "" for index in together]
-        request = Request.from_inputs(prompts=texts, thresholds=list(together.values()))
-        questions.append((request, list(together)))
-    return questions
+        boxes = [box.xyxy() for box in prompt.boxes]
+        text, labels = prompt.text or None, prompt.box_labels
+        prompts.append({"text": text, "boxes": boxes, "box_labels": labels})
+    request = Request.from_inputs(prompts=prompts, thresholds=thresholds)
+    return [(request, list(range(len(prompts))))]
 
 
 def _visual_prompts(body: VisualBody) -> list[VisualPrompt]:
@@ -190,7 +199,7 @@ def _visual_prompts(body: VisualBody) -> list[VisualPrompt]:
     if prompts is None and (body.points or body.box):
         prompts = VisualPrompt(points=body.points, box=body.box)
     if prompts is None:
-        raise InputError("prompts is missing; give points or a box for each object to segment.")
+        return []
     return prompts if isinstance(prompts, list) else [prompts]
 
 

@@ -118,15 +118,19 @@ class VisualPrompts(Body):
 
 
 class VisualBody(ImagesBody):
-    """The one object under each prompt.
+    """The one object under each prompt; without a prompt, every object.
 
     points, box: the one prompt of older clients, which know no `prompts`.
+    save_logits_to_cache, load_logits_from_cache: whether the answers are kept for later clicks on
+    the same objects, and whether this request starts from such answers.
     """
 
     prompts: VisualPrompts | list[VisualPrompt] | VisualPrompt | None = None
     points: list[VisualPoint] | None = None
     box: CenterBox | None = None
     multimask_output: bool = True
+    save_logits_to_cache: bool = False
+    load_logits_from_cache: bool = False
     format: Literal["json", "rle"] = "json"
 
 
@@ -163,7 +167,7 @@ class ConceptAnswer(Body):
 
 
 class VisualAnswer(Body):
-    """The best mask of each prompt, in their order. time: seconds."""
+    """The best mask of each prompt, in their order, or all without one. time: seconds."""
 
     predictions: list[RoboflowPrediction]
     time: float

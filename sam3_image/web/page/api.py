@@ -11,12 +11,12 @@ from starlette.datastructures import FormData, UploadFile
 
 from sam3_image.decode import Image
 from sam3_image.errors import ImageError, InputError, choices, shown
-from sam3_image.masks import rle
 from sam3_image.output import PALETTE
 from sam3_image.request import Request
 from sam3_image.shipped import EXAMPLE, command
 from sam3_image.web.guard import too_long
 from sam3_image.web.json_text import parse_json
+from sam3_image.web.previous import LOGITS, PreviousLogits
 from sam3_image.web.problems import STATUSES
 from sam3_image.web.routes import BoundedRoute, client_router
 from sam3_image.web.segmentation import KnownImage
@@ -76,12 +76,17 @@ async def preview(id: str, server: Server) -> Response:
 
 @router.post("/api/segment")
 async def segment(http: HttpRequest, server: Server) -> Response:
-    """{picture, inputs} → annotations with run lengths, scores, metrics.
+    """{picture, inputs, clicks_on} → annotations with run lengths, scores, metrics.
 
     scores: not rounded, so that filtering them gives exactly what a threshold would give.
+    clicks_on: whether a pick starts from the answer to fewer of its points, where one was given.
     """
-    image, request, _ = await _asked(http, server)
-    instances = await server.segmentation.segment(image, request)
+    image, request, body = await _asked(http, server)
+    previous = PreviousLogits(server.store(LOGITS), str(body.get("picture")))
+    asked = previous.applied(request) if body.get("clicks_on") else request
+    instances = await server.segmentation.segment(image, asked)
+    if body.get("clicks_on"):
+        previous.keep(request, instances)
     annotations = await server.segmentation.call(instances.annotations, "rle")
     return JSONResponse(
         {
@@ -96,7 +101,8 @@ async def segment(http: HttpRequest, server: Server) -> Response:
 async def file(http: HttpRequest, server: Server) -> Response:
     """The file that `predict()` gives.
 
-    The body is {picture, inputs}, or a form of image, inputs and perhaps reference_image. With
+    The body is {picture, inputs}, or a form of image, inputs and perhaps reference_image and
+    mask_image. With
     {picture, instances, concepts, inputs} the file is of the instances given, without asking the
     model; inputs are then those of the output alone.
     """
@@ -132,9 +138,9 @@ async def _asked(http: HttpRequest, server: ServerState) -> tuple[Image, Request
     if http.headers.get("content-type", "").startswith("multipart/form-data"):
         async with http.form() as form:
             inputs = _inputs(parse_json("inputs", form.get("inputs", "{}")))
-            if "reference_image" in form:
-                reference = await _sent(server, form, "reference_image", "auto")
-                inputs["reference_image"] = reference.image.pixels
+            for name in ("reference_image", "mask_image"):
+                if name in form:
+                    inputs[name] = (await _sent(server, form, name, "auto")).image.pixels
             request = Request.from_inputs(**inputs)
             value_range = request.decoding.value_range
             return (await _sent(server, form, "image", value_range)).image, request, {}
@@ -150,9 +156,6 @@ async def _asked(http: HttpRequest, server: ServerState) -> tuple[Image, Request
     if inputs.get("reference_image") is not None:  # known by its id, as the image is
         inputs["reference_image"] = server.images.get(inputs["reference_image"]).pixels
     image = server.images.get(body.get("picture"))
-    if isinstance(inputs.get("mask_image"), dict):  # run lengths, as /api/segment gives them
-        counts = str(inputs["mask_image"].get("counts"))
-        inputs["mask_image"] = rle.decode(counts, image.size).full()
     return image, Request.from_inputs(**inputs), body
 
 

@@ -107,9 +107,9 @@ async function asked(path, body, signal) {
   }
 }
 
-// → {annotations, scores, metrics}
-export async function segment(picture, inputs, signal) {
-  return (await asked("/api/segment", { picture, inputs }, signal)).json();
+// → {annotations, scores, metrics}. clicksOn: whether a pick starts from the answer before it.
+export async function segment(picture, inputs, clicksOn, signal) {
+  return (await asked("/api/segment", { picture, inputs, clicks_on: clicksOn }, signal)).json();
 }
 
 // The file of instances: as /api/segment gives them, less what was discarded. concepts: names in the

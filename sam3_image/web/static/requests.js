@@ -100,7 +100,8 @@ async function answerTo(image, task, signal) {
   await sent(image, signal);
   const { value_range: _, ...now } = inputs; // with which the image was sent
   if (task === "concept") now.threshold = answer.floor;
-  const { annotations, scores, metrics } = await api.segment(image.id, now, signal);
+  const { annotations, scores, metrics } = await api.segment(
+    image.id, now, task === "visual", signal);
   answer.metrics = metrics;
   answer.instances = numbered(annotations.instances, scores, nextTone(state, task));
   if (task === "visual") {
