@@ -131,7 +131,7 @@ def test_the_environment_chooses(value: str | None, expected: Compatibility) -> 
 def test_any_other_name_is_refused_in_one_line(weights: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"meta .* and transformers ") as caught:
         sam3_image.load(weights, reference=name)
-    assert str(caught.value).startswith(f"SAM3_REFERENCE is {name!r}; ")
+    assert str(caught.value).startswith(f"reference is {name!r}; ")
     assert "\n" not in str(caught.value)
 
 
