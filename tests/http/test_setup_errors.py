@@ -199,6 +199,7 @@ def test_no_weights_over_http_and_the_demo_is_not_taken(tiny_weights: Path, tmp_
     tree = tmp_path / "tree"
     shutil.copytree(REPOSITORY / "sam3_image", tree / "sam3_image")
     shutil.copy(REPOSITORY / "predict.py", tree)
+    shutil.copytree(REPOSITORY / "script", tree / "script")
     shutil.copytree(tiny_weights, tree / "weights" / "demo")
     nowhere = {
         "SAM3_WEIGHTS": "",
