@@ -170,7 +170,7 @@ def _pick(bench: Bench, ceilings: Ceilings, features: Any) -> None:
     if picker is None:
         return
     task = Pick((Target(((100.0, 100.0),), (1,)),), True)
-    forward = partial(picker._forward, features, task)
+    forward = partial(picker._forward, features, task.targets, task.multimask)
     decoder = picker.tracker.mask_decoder
     _on_device(bench, ceilings, "pick: prompt, mask decoder, copy", forward, decoder, ())
 
