@@ -21,6 +21,7 @@ from tests.helpers.batch_run import rows
 
 pytestmark = pytest.mark.usefixtures("bucket")
 IMAGES = 300
+BEAT = ("--beat", "2")
 
 
 def quiet(_: str) -> None:
@@ -52,13 +53,13 @@ def test_killed_twice_and_resumed(
     out = f"s3://{BUCKET}/out"
     for kill in (1, 2):
         before = len(parts(out))
-        process = start(source, out, "--engine", "Slow")
+        process = start(source, out, "--engine", "Slow", *BEAT)
         wait_for(lambda: len(parts(out)) > before + 1)  # noqa: B023 - it is called at once
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert 0 < len(rows(out)) < IMAGES, f"kill {kill}"
     kept = len(rows(out))
-    done = finish(start(source, out))
+    done = finish(start(source, out, *BEAT))
     assert done["skipped"] == kept
     assert done["rows"] == IMAGES - kept
     assert sorted(rows(out)) == [f"{source}/{n:03}.png" for n in range(IMAGES)]
@@ -77,9 +78,9 @@ def test_a_second_run_at_the_same_time_is_refused(
 ) -> None:
     source = upload(bucket, "twice", {f"{n:03}.png": png(tmp_path) for n in range(IMAGES)})
     out = f"s3://{BUCKET}/once"
-    first = start(source, out, "--engine", "Slow")
+    first = start(source, out, "--engine", "Slow", *BEAT)
     wait_for(lambda: parts(out))
-    second = start(source, out)
+    second = start(source, out, *BEAT)
     _, log = second.communicate(timeout=100)
     assert second.returncode == 2
     assert "another run is writing to" in log
