@@ -16,8 +16,9 @@ from sam3_image.masks import Detections, LowResMasks, Mask, PackedMask, PackedMa
 # Where objects are far too small, masks are smeared over several of them while boxes are not.
 CONSISTENT = 0.5
 # Share of a mask of the whole image that must lie in its box: else it is smeared over the image,
-# and a piece of it in the box is no object.
+# and the piece of it in the box is an object only if it fits the box so well.
 MOSTLY = 0.8
+EXACT = 0.9
 # The model's box says which object a mask is of: among equal objects masks spill over to others,
 # and a few pixels there, at a border of the tile, would make a whole object look cut off. What lies
 # outside the box is dropped, with this part of the box's longer side as leeway for its error.
@@ -90,7 +91,7 @@ def crop_detections(
             around=around,
             area=area,
             depth=_depth(around, window, size, _cell(found, mask.size)),
-            consistent=not smeared and box_iou(box, around) >= CONSISTENT,
+            consistent=box_iou(box, around) >= (EXACT if smeared else CONSISTENT),
             packed=PackedMask.of(moved),
         )
 

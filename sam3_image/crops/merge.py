@@ -58,8 +58,7 @@ def merge(
     """
     overlap = tile_size // 4
     seen = list(tiles)
-    whole = unique(one for one in seen if one.whole)
-    kept = [one for one in whole if one.consistent]
+    kept = unique(one for one in seen if one.whole)
     pieces = [one for one in seen if not one.whole]
     doubtful: list[CropDetection] = []
     for one in unique([one for one in overview if one.consistent and one.extent > overlap]):
@@ -69,7 +68,8 @@ def merge(
         elif alone:
             kept.append(one)
     deep = [one for one in seen if one.consistent and overlap < one.depth < math.inf]
-    unsure = [one for one in whole if not one.consistent]
+    unsure = [one for one in kept if not one.consistent]
+    kept = [one for one in kept if one.consistent]
     doubtful += [one for one in (*deep, *unsure) if not any(_within(one, other) for other in kept)]
     return Merged(kept, sorted(doubtful, key=lambda one: -one.score))
 

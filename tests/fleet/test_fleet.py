@@ -136,6 +136,7 @@ def may_be_alone() -> bool:
     return bool(unshare) and subprocess.run([unshare, "--net", "true"], check=False).returncode == 0
 
 
+# Ray listens on every interface, so it is never started where others could reach it.
 @pytest.mark.skipif(not may_be_alone(), reason="no network namespace of its own can be had here")
 def test_two_replicas() -> None:
     """Affinity, what is kept, clients that leave, an image that kills; see the tool."""

@@ -132,6 +132,7 @@ def outcome(data: bytes) -> str:
 WAYS: list[Callable[[bytes, Rng], bytes]] = [flipped, cut, rewired]
 
 
+# macOS ignores RLIMIT_AS, so a mutant that takes all memory would take the machine with it.
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory need Linux")
 def test_mutants() -> None:
     seeds = files()

@@ -240,6 +240,19 @@ def test_across_the_edge_of_the_strip_the_larger_part_decides(
         assert (mask.box, mask.area) == ((0, 20, x1 - 90, 60), 40 * (x1 - 90))
 
 
+def one_instance(maps: NDArray[np.float32], box: tuple[int, int, int, int]) -> Detections:
+    """An answer with one instance of 200×200 pixels."""
+    return Detections.of(
+        size=(200, 200),
+        source=LowResMasks(maps, 0.5, (200, 200)),
+        boxes=np.array([box], np.float32),
+        scores=np.array([0.9], np.float32),
+        presence=np.ones(1, np.float32),
+        concept="red",
+        prompt=0,
+    )
+
+
 @pytest.mark.parametrize("fleck", [(0, 100, 100, 110), (100, 196, 120, 200), (150, 60, 190, 100)])
 def test_what_a_mask_shows_outside_its_box_does_not_count(fleck: tuple[int, ...]) -> None:
     """Among equal objects, SAM 3's masks spill over to others while its boxes do not.
@@ -250,15 +263,7 @@ def test_what_a_mask_shows_outside_its_box_does_not_count(fleck: tuple[int, ...]
     maps = np.zeros((1, 200, 200), np.float32)
     maps[0, y0:y1, x0:x1] = 1
     maps[0, 40:80, 80:120] = 1
-    found = Detections.of(
-        size=(200, 200),
-        source=LowResMasks(maps, 0.5, (200, 200)),
-        boxes=np.array([[79, 41, 121, 80]], np.float32),
-        scores=np.array([0.9], np.float32),
-        presence=np.ones(1, np.float32),
-        concept="red",
-        prompt=0,
-    )
+    found = one_instance(maps, (79, 41, 121, 80))
     window = Window(100, 100, 300, 300)
     question = Question(np.zeros((200, 200, 3), np.uint8), Find(("red",), 0.5), window, (0,))
     (one,) = crop_detections(question, found, (400, 400))
@@ -267,25 +272,26 @@ def test_what_a_mask_shows_outside_its_box_does_not_count(fleck: tuple[int, ...]
     assert (one.around, one.area) == ((180, 140, 220, 180), 40 * 40)
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_mask_smeared_over_the_whole_image_is_no_object(whole: bool) -> None:
-    """A piece of it may fit its box. In a tile such pieces are of the equal objects around."""
+@pytest.mark.parametrize(
+    ("whole", "box", "consistent"),
+    [
+        (True, (79, 41, 121, 80), True),  # it fits its box: an object, whatever else is shown
+        (True, (80, 40, 130, 90), False),
+        (False, (80, 40, 130, 90), True),
+    ],
+)
+def test_a_piece_of_a_mask_smeared_over_the_whole_image_is_no_object(
+    whole: bool, box: tuple[int, int, int, int], consistent: bool
+) -> None:
+    """In a tile such pieces are of the equal objects around."""
     maps = np.zeros((1, 200, 200), np.float32)
     maps[0, 40:80, 80:120] = 1
     maps[0, 140:180, ::4] = 1
-    found = Detections.of(
-        size=(200, 200),
-        source=LowResMasks(maps, 0.5, (200, 200)),
-        boxes=np.array([[79, 41, 121, 80]], np.float32),
-        scores=np.array([0.9], np.float32),
-        presence=np.ones(1, np.float32),
-        concept="red",
-        prompt=0,
-    )
     window = Window(0, 0, 200, 200)
     question = Question(np.zeros((200, 200, 3), np.uint8), Find(("red",), 0.5), window, (0,))
-    (one,) = crop_detections(question, found, (200, 200) if whole else (400, 400))
-    assert one.consistent is not whole
+    size = (200, 200) if whole else (400, 400)
+    (one,) = crop_detections(question, one_instance(maps, box), size)
+    assert one.consistent is consistent
 
 
 @pytest.mark.parametrize("strip", [0, 20])
